@@ -1,0 +1,153 @@
+"""What the owner of a company remembers of its keys.
+
+Right only while nobody else can write the company's rows, so a store uses it while it holds a live lease
+and forgets everything when the lease is lost or has lapsed.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from .types import Value
+from .writes import Ref
+
+ABSENT = object()
+"""Remembered: there is no such row."""
+
+_OVERHEAD = 200
+_TOUCH_AFTER = 12 * 3600.0
+_FOR_EVER = float("inf")
+_NEVER_EXPIRE = frozenset(
+    {
+        "pre-key", "session", "sender-key", "app-state-sync-key", "app-state-sync-version", "identity-key",
+    }
+)  # fmt: skip
+
+
+class OwnerCache:
+    """Values and absences by key, bounded by bytes, the least recently used going first.
+
+    A value is kept serialised, so that every hit is a value of the caller's own. Rows that may expire are
+    forgotten after twelve hours: the database learns of a use from the read that follows, and keeps the row.
+
+    Args:
+        decode: makes the value of a key from its stored JSON.
+        max_bytes: how much to hold.
+    """
+
+    def __init__(self, decode: Callable[[Ref, bytes], Value], max_bytes: int) -> None:
+        self._decode = decode
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[Ref, tuple[object, int, float]] = OrderedDict()
+        self._reading: list[set[Ref]] = []
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key_type: str, key_id: str, now: float) -> Value:
+        """Return the value, `ABSENT`, or None when nothing is remembered.
+
+        Args:
+            key_type: the key's type.
+            key_id: the key's id.
+            now: seconds on a clock that never goes back.
+        """
+        ref = (key_type, key_id)
+        entry = self._entries.get(ref)
+        if entry is None or entry[2] < now:
+            return None
+        held, _, fresh_until = entry
+        self._entries.move_to_end(ref)
+        if type(held) is _Document:
+            return marshal.loads(held)
+        if type(held) is Stored:
+            value = self._decode(ref, held.text)
+            self._keep(ref, value, fresh_until)
+            return value
+        return held
+
+    def put(self, ref: Ref, value: Value, now: float) -> None:
+        """Remember a value that is in the database, as itself, as `Stored` JSON text, or as `ABSENT`."""
+        self._changed(ref)
+        self._keep(ref, value, self._fresh_until(ref, now))
+
+    def forget(self, refs: Iterable[Ref]) -> None:
+        """Remember nothing of these keys, because what the database holds is uncertain."""
+        for ref in refs:
+            self._changed(ref)
+            self._drop(ref)
+
+    def clear(self) -> None:
+        """Remember nothing, and nothing of the reads under way."""
+        self._entries.clear()
+        self.bytes = 0
+        for reading in self._reading:
+            reading.add(_EVERYTHING)
+
+    def begin_read(self) -> set[Ref]:
+        """Start watching for writes; hand the result to `end_read`."""
+        changed: set[Ref] = set()
+        self._reading.append(changed)
+        return changed
+
+    def end_read(self, changed: set[Ref], found: dict[Ref, Value], now: float) -> None:
+        """Remember what a read found, but for keys written since it began: it may have seen them before.
+
+        Args:
+            changed: what `begin_read` returned.
+            found: values by key, or `ABSENT`.
+            now: seconds on a clock that never goes back.
+        """
+        self._reading = [reading for reading in self._reading if reading is not changed]
+        if _EVERYTHING in changed:
+            return
+        for ref, value in found.items():
+            if ref not in changed:
+                self._keep(ref, value, self._fresh_until(ref, now))
+
+    def _keep(self, ref: Ref, value: Value, fresh_until: float) -> None:
+        self._drop(ref)
+        held = value if type(value) in _AS_IT_IS or value is ABSENT else _Document(marshal.dumps(value))
+        size = _OVERHEAD + len(ref[1]) + (0 if value is ABSENT else len(held))
+        if size > self._max_bytes:
+            return
+        self._entries[ref] = (held, size, fresh_until)
+        self.bytes += size
+        while self.bytes > self._max_bytes:
+            self.bytes -= self._entries.popitem(last=False)[1][1]
+
+    def _drop(self, ref: Ref) -> None:
+        entry = self._entries.pop(ref, None)
+        if entry is not None:
+            self.bytes -= entry[1]
+
+    def _changed(self, ref: Ref) -> None:
+        for changed in self._reading:
+            changed.add(ref)
+
+    @staticmethod
+    def _fresh_until(ref: Ref, now: float) -> float:
+        return _FOR_EVER if ref[0] in _NEVER_EXPIRE else now + _TOUCH_AFTER
+
+
+class Stored:
+    """JSON text as it is in the table, decoded when it is first asked for."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+class _Document(bytes):
+    """A serialised value."""
+
+
+_AS_IT_IS = frozenset({bytes, str, Stored})
+_EVERYTHING: Ref = ("", "")

@@ -1,0 +1,264 @@
+"""Every error this library raises.
+
+    SupabaseAuthStateError
+    ├── ConfigurationError        a URL, a key or a company_id is missing, malformed or of the wrong kind
+    ├── CodecError                a value cannot be encoded, or a stored one cannot be decoded
+    ├── FolderError               an auth folder is not what Baileys writes, or is not safe to write
+    ├── FamilyMismatch            the rows belong to another kind of client
+    ├── UnreadKeyError            a write over rows whose last read failed
+    ├── LeaseError
+    │   ├── LeaseHeld             another process owns the company
+    │   └── LeaseLost             this process owned the company and no longer does
+    ├── PoolError                 a session pool cannot give a session
+    │   ├── CompanyQuarantined    the company was logged out (401) and waits for a person
+    │   ├── SessionBackoff        the last attempt failed; the next one is not due yet
+    │   └── PoolClosed            the pool is closed
+    └── StoreError                PostgREST answered no, or did not answer
+        ├── StoreUnavailable      timeout, connection loss, 5xx: the only one that is retried
+        ├── AccessDenied          401, 403, 42501: the key or the grants
+        ├── SchemaMissing         the migration is not applied, or the API has not reloaded its schema
+        ├── ProjectRestricted     402, 540, 25006: the project is over quota, paused or read-only
+        ├── WriteRefused          409 PT409: a lease or a newer commit stands against this write
+        └── InvalidRequest        any other 4xx: the database did not accept the data
+
+No message, attribute or exception chain carries a stored value, PostgREST's ``details`` (it quotes rows)
+or an API key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+class SupabaseAuthStateError(Exception):
+    """The root of everything this library raises on purpose."""
+
+
+class ConfigurationError(SupabaseAuthStateError):
+    """A URL, a key, a company_id or a setting is missing, malformed or of the wrong kind."""
+
+
+class CodecError(SupabaseAuthStateError):
+    """A value cannot be encoded, or a stored one cannot be decoded.
+
+    Attributes:
+        reason: what is wrong, without the value.
+        company_id: the company, when known.
+        key_type: Baileys' key type, or ``"creds"``.
+        key_id: the id within the type.
+        path: the place inside the value, outermost first.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        company_id: str | None = None,
+        key_type: str | None = None,
+        key_id: str | None = None,
+        path: Sequence[str | int] = (),
+    ) -> None:
+        self.reason = reason
+        self.company_id = company_id
+        self.key_type = key_type
+        self.key_id = key_id
+        self.path = tuple(path)
+        super().__init__(self._describe())
+
+    def _describe(self) -> str:
+        where = [
+            f"{name} {value!r}"
+            for name, value in (
+                ("company", self.company_id),
+                ("type", self.key_type),
+                ("id", self.key_id),
+            )
+            if value is not None
+        ]
+        if self.path:
+            where.append("at " + ".".join(str(part) for part in self.path))
+        return f"{', '.join(where)}: {self.reason}" if where else self.reason
+
+
+class FolderError(SupabaseAuthStateError):
+    """An auth folder is not what Baileys writes, or is not safe to write.
+
+    Attributes:
+        problems: file name and reason of each file that is not understood.
+    """
+
+    def __init__(self, message: str, *, problems: Sequence[tuple[str, str]] = ()) -> None:
+        self.problems = tuple(problems)
+        super().__init__(message)
+
+
+class FamilyMismatch(SupabaseAuthStateError):
+    """The rows of a company were written by another kind of client.
+
+    The same key type holds different bytes in different clients, so nothing is read or written.
+
+    Attributes:
+        company_id: the company.
+        stored: the client family recorded in the database.
+        wanted: the client family the caller asked for.
+    """
+
+    def __init__(self, company_id: str, *, stored: str, wanted: str) -> None:
+        self.company_id = company_id
+        self.stored = stored
+        self.wanted = wanted
+        super().__init__(
+            f"company {company_id!r} holds state of the client family {stored!r}, and this is "
+            f"{wanted!r}: open it with family={stored!r}, or use another company_id"
+        )
+
+
+class UnreadKeyError(SupabaseAuthStateError):
+    """A write over rows whose last read failed for good.
+
+    Clients take a failed read for "no session" and then replace the whole record. The write is
+    refused until a read of the same ids has succeeded.
+
+    Attributes:
+        company_id: the company.
+        refs: the ids concerned, as ``(key_type, key_id)``.
+    """
+
+    def __init__(self, company_id: str, refs: Sequence[tuple[str, str]]) -> None:
+        self.company_id = company_id
+        self.refs = tuple(refs)
+        shown = ", ".join(f"{key_type} {key_id!r}" for key_type, key_id in self.refs[:3])
+        more = f" and {len(self.refs) - 3} more" if len(self.refs) > 3 else ""
+        super().__init__(
+            f"company {company_id!r}: refusing to write {shown}{more}, because the last read of "
+            "it failed; read it again first (if the row is damaged: supabase-auth-state doctor "
+            f"--company {company_id})"
+        )
+
+
+class LeaseError(SupabaseAuthStateError):
+    """Something about the ownership of a company."""
+
+
+class LeaseHeld(LeaseError):
+    """Another process owns the company.
+
+    Attributes:
+        company_id: the company.
+        owner: who holds the lease.
+        expires_at: when it ends unless renewed, ISO 8601, on the database's clock.
+    """
+
+    def __init__(self, company_id: str, *, owner: str | None, expires_at: str | None) -> None:
+        self.company_id = company_id
+        self.owner = owner
+        self.expires_at = expires_at
+        super().__init__(
+            f"company {company_id!r} is owned by {owner or 'another process'} until "
+            f"{expires_at or 'its lease ends'} (longer if renewed): stop that process first, "
+            "or wait until its lease has expired"
+        )
+
+
+class LeaseLost(LeaseError):
+    """This process owned the company and no longer does; what it writes is refused.
+
+    Attributes:
+        company_id: the company.
+        token: the token that is no longer valid.
+    """
+
+    def __init__(self, company_id: str, token: int) -> None:
+        self.company_id = company_id
+        self.token = token
+        super().__init__(
+            f"company {company_id!r}: the lease with token {token} is lost; close the connection "
+            "to WhatsApp and open the company again"
+        )
+
+
+class PoolError(SupabaseAuthStateError):
+    """A session pool cannot give a session."""
+
+
+class CompanyQuarantined(PoolError):
+    """The company was logged out (401); its rows are kept, and a person has to decide."""
+
+
+class SessionBackoff(PoolError):
+    """The last attempt failed and the next one is not due yet.
+
+    Attributes:
+        retry_after: seconds until the next attempt is due.
+    """
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class PoolClosed(PoolError):
+    """The pool is closed."""
+
+
+class StoreError(SupabaseAuthStateError):
+    """PostgREST answered no, or did not answer.
+
+    Attributes:
+        status: HTTP status, or None when there was no answer.
+        code: SQLSTATE or PostgREST error code, or None.
+        hint: the server's hint, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.status = status
+        self.code = code
+        self.hint = hint
+        super().__init__(message)
+
+
+class StoreUnavailable(StoreError):
+    """Timeout, connection loss, 5xx or a busy database: the only error that is retried.
+
+    Attributes:
+        retry_after: seconds the server asked to wait before the next attempt, or 0.
+    """
+
+    retry_after: float = 0.0
+
+
+class AccessDenied(StoreError):
+    """The key was refused, or its role may not do this."""
+
+
+class SchemaMissing(StoreError):
+    """The tables or functions are not there: apply the migrations with ``supabase db push``."""
+
+
+class ProjectRestricted(StoreError):
+    """The project is over quota, paused or read-only; retrying does not help."""
+
+
+class WriteRefused(StoreError):
+    """The database refused a write: another owner's lease, or a newer commit, stands against it."""
+
+
+class InvalidRequest(StoreError):
+    """The database did not accept the data; nothing of the request was stored."""
+
+
+def describe_refs(data: Mapping[str, Sequence[str]], limit: int = 3) -> str:
+    """Name what a request was about: types and counts, and the ids when they are few."""
+    parts = []
+    for key_type, ids in data.items():
+        names = ", ".join(repr(key_id) for key_id in list(ids)[:limit])
+        more = f" and {len(ids) - limit} more" if len(ids) > limit else ""
+        parts.append(f"{key_type} {names}{more}")
+    return "; ".join(parts)

@@ -1,0 +1,42 @@
+"""Something that can be awaited, or entered with ``async with`` and is then closed at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+
+class Closable(Protocol):
+    """What an `Opening` opens."""
+
+    async def close(self) -> None:
+        """Give back whatever is held."""
+        ...
+
+
+T = TypeVar("T", bound=Closable)
+
+
+class Opening(Generic[T]):
+    """``await opening`` gives the thing, to be closed by you; ``async with opening as thing`` closes it."""
+
+    def __init__(self, open_it: Callable[[], Awaitable[T]]) -> None:
+        self._open_it = open_it
+        self._opened: T | None = None
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._open_it().__await__()
+
+    async def __aenter__(self) -> T:
+        self._opened = await self._open_it()
+        return self._opened
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._opened is not None:
+            await self._opened.close()

@@ -1,0 +1,320 @@
+"""The one way to PostgREST: send a request, translate what comes back, try again when that can help.
+
+Stands on the Supabase client: the HTTP session, base URL and auth headers are those of its PostgREST client
+(supabase-py and postgrest-py 2.34). Its request builders are not used, because they parse and validate every
+answer twice and retry only GET; here every request is idempotent, so every request may be sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import orjson
+
+from . import backoff
+from .config import Settings
+from .errors import ConfigurationError, StoreError, StoreUnavailable
+from .refusals import refusal
+
+if TYPE_CHECKING:
+    from postgrest import AsyncPostgrestClient
+    from supabase import AsyncClient
+
+log = logging.getLogger("supabase_auth_state")
+
+_JSON = {"content-type": "application/json", "accept": "application/json"}
+_TEXT = {"content-type": "text/plain", "accept": "application/json"}
+_PAUSE, _LONGEST_PAUSE = 0.1, 4.0
+_CONNECTIONS = 32
+
+
+class Rest:
+    """PostgREST of one project, for any number of companies.
+
+    Use `open_rest` to make one. Safe to share between tasks of one event loop; every
+    ``use_supabase_auth_state(…, client=rest)`` then uses the same connections.
+
+    Every method raises:
+        StoreUnavailable: no usable answer within the time the settings allow.
+        AccessDenied, SchemaMissing, ProjectRestricted, WriteRefused, InvalidRequest: the answer was no.
+        ConfigurationError: what answers at the URL is not PostgREST.
+    """
+
+    def __init__(
+        self,
+        postgrest: AsyncPostgrestClient,
+        *,
+        timeout: float,
+        give_up_after: float,
+        owned: bool,
+        timing: backoff.Timing = backoff.Timing(),
+    ) -> None:
+        self._postgrest = postgrest
+        self._session = postgrest.session
+        self._base = str(postgrest.base_url).rstrip("/") + "/"
+        self._headers = {
+            "user-agent": self._session.headers.get("user-agent", "supabase-auth-state"),
+            "accept-encoding": self._session.headers.get("accept-encoding", "gzip"),
+            **{name.lower(): value for name, value in postgrest.headers.items()},
+        }
+        self._urls: dict[str, httpx.URL] = {}
+        self._timeout = httpx.Timeout(timeout).as_dict()
+        self._give_up_after = give_up_after
+        self._owned = owned
+        self._timing = timing
+
+    def __repr__(self) -> str:
+        return f"Rest({self._base!r})"
+
+    async def rpc(
+        self,
+        function: str,
+        params: Mapping[str, Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        give_up_after: float | None = None,
+    ) -> Any:
+        """Call a function with named parameters and return its result.
+
+        Args:
+            function: the function's name in the schema ``public``.
+            params: its parameters, as JSON values.
+            headers: further headers, e.g. those of a lease.
+            give_up_after: seconds after which to give up, instead of the settings' own.
+        """
+        return await self._send(
+            "POST", f"rpc/{function}", {**_JSON, **(headers or {})}, orjson.dumps(params),
+            f"calling {function}", give_up_after,
+        )  # fmt: skip
+
+    async def rpc_text(
+        self, function: str, body: bytes, *, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """Call a function of one unnamed ``text`` parameter, which PostgREST passes on as it is."""
+        return await self._send(
+            "POST", f"rpc/{function}", {**_TEXT, **(headers or {})}, body, f"calling {function}", None
+        )  # fmt: skip
+
+    async def select(self, table: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Read rows; ``query`` holds PostgREST's own parameters, e.g. ``{"company_id": "eq.7"}``."""
+        rows = await self._send("GET", _path(table, query), _JSON, None, f"reading {table}", None)
+        if not isinstance(rows, list):
+            raise ConfigurationError(f"reading {table}: {self._base} did not answer with rows")
+        return rows
+
+    async def upsert(
+        self,
+        table: str,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        on_conflict: str,
+        ignore_duplicates: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Store rows that all have the same columns, in one transaction.
+
+        Args:
+            table: the table's name.
+            rows: the rows.
+            on_conflict: columns of the key, separated by commas.
+            ignore_duplicates: leave rows that are there already as they are.
+            headers: further headers, e.g. those of a lease.
+
+        Returns:
+            With ``ignore_duplicates`` the rows that were inserted, else an empty list.
+        """
+        prefer = (
+            "resolution=ignore-duplicates,return=representation"
+            if ignore_duplicates
+            else "resolution=merge-duplicates,return=minimal"
+        )
+        columns = ",".join(rows[0]) if rows else ""
+        answer = await self._send(
+            "POST", _path(table, {"on_conflict": on_conflict, "columns": columns}),
+            {**_JSON, "prefer": prefer, **(headers or {})}, orjson.dumps(rows), f"writing {table}", None,
+        )  # fmt: skip
+        return answer if isinstance(answer, list) else []
+
+    async def delete(
+        self, table: str, query: Mapping[str, str], *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Delete the rows that ``query`` selects; it may not be empty."""
+        if not query:
+            raise ValueError("refusing to delete every row of a table")
+        await self._send(
+            "DELETE", _path(table, query), {**_JSON, "prefer": "return=minimal", **(headers or {})}, None,
+            f"deleting from {table}", None,
+        )  # fmt: skip
+
+    async def close(self) -> None:
+        """Close the connections if they were opened here."""
+        if self._owned:
+            await self._postgrest.aclose()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        what: str,
+        give_up_after: float | None,
+    ) -> Any:
+        now = self._timing.now
+        deadline = now() + (self._give_up_after if give_up_after is None else give_up_after)
+        attempt = 0
+        while True:
+            try:
+                return await self._once(method, path, headers, content, what)
+            except StoreUnavailable as error:
+                failure = error
+            pause = max(
+                backoff.delay(attempt, base=_PAUSE, cap=_LONGEST_PAUSE, random=self._timing.random),
+                failure.retry_after,
+            )
+            if now() + pause >= deadline:
+                break
+            attempt += 1
+            log.info("%s; attempt %d in %.1f s", failure, attempt + 1, pause)
+            await self._timing.sleep(pause)
+        raise failure
+
+    async def _once(
+        self, method: str, path: str, headers: Mapping[str, str], content: bytes | None, what: str
+    ) -> Any:
+        started = time.perf_counter()
+        response = await self._exchange(method, path, headers, content, what)
+        log.debug("%s: HTTP %d in %.4f s", what, response.status_code, time.perf_counter() - started)
+        if response.status_code == 204 or response.is_success and not response.content:
+            return None
+        parsed, is_json = _parse(response.content)
+        if response.is_success and is_json:
+            return parsed
+        if response.is_success or response.is_redirect:
+            raise ConfigurationError(
+                f"{what}: {self._base} does not speak PostgREST (HTTP {response.status_code}, "
+                "not JSON); SUPABASE_URL must be the project's API URL, https://<ref>.supabase.co"
+            )
+        error = refusal(what, response.status_code, parsed)
+        if isinstance(error, StoreUnavailable):
+            error.retry_after = _retry_after(response.headers.get("retry-after"))
+        raise error
+
+    async def _exchange(
+        self, method: str, path: str, headers: Mapping[str, str], content: bytes | None, what: str
+    ) -> httpx.Response:
+        request = httpx.Request(
+            method,
+            self._url(path),
+            headers={**self._headers, **headers},
+            content=content,
+            extensions={"timeout": self._timeout},
+        )
+        try:
+            return await self._session.send(request)
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            problem: StoreError | ConfigurationError = ConfigurationError(f"{what}: {error}")
+        except (httpx.TransportError, httpx.TooManyRedirects, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not self._session.is_closed:
+                raise
+            problem = StoreUnavailable(f"{what}: {type(error).__name__} {error}".rstrip())
+        # Raised here, so that no exception in the chain holds the request and its headers.
+        raise problem
+
+    def _url(self, path: str) -> httpx.URL:
+        url = self._urls.get(path)
+        if url is None:
+            url = httpx.URL(self._base + path)
+            if path.startswith("rpc/"):
+                self._urls[path] = url
+        return url
+
+
+def open_rest(
+    settings: Settings | None = None,
+    *,
+    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+) -> Rest:
+    """Return a `Rest` on the settings given, on a client given, or on the environment's settings.
+
+    Args:
+        settings: the project and its key; read from the environment and ``.env`` when absent.
+        client: a ``supabase.AsyncClient`` or ``postgrest.AsyncPostgrestClient`` of yours, which you close;
+            or a `Rest`, which is returned as it is.
+
+    Raises:
+        ConfigurationError: the settings are missing or wrong, or the client is a sync one.
+    """
+    if isinstance(client, Rest):
+        return client
+    if client is not None:
+        return _on_client(client, settings)
+    settings = settings or Settings.from_env()
+    return Rest(
+        _connect(settings),
+        timeout=settings.timeout,
+        give_up_after=settings.give_up_after,
+        owned=True,
+    )
+
+
+def _connect(settings: Settings) -> AsyncPostgrestClient:
+    from postgrest import AsyncPostgrestClient
+
+    url = f"{settings.url}/rest/v1"
+    headers = {"apikey": settings.key, "Authorization": f"Bearer {settings.key}"}
+    # One connection per request under way and no HTTP/2: a stale multiplexed connection fails every
+    # request on it at once (supabase-py issue 1064).
+    session = httpx.AsyncClient(
+        base_url=url,
+        timeout=settings.timeout,
+        limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
+    )
+    client = AsyncPostgrestClient(url, headers=headers, http_client=session, retry_enabled=False)
+    return client
+
+
+def _on_client(client: AsyncClient | AsyncPostgrestClient, settings: Settings | None) -> Rest:
+    from postgrest import AsyncPostgrestClient
+
+    from .config import check_service_key
+
+    postgrest = client if isinstance(client, AsyncPostgrestClient) else getattr(client, "postgrest", None)
+    if not isinstance(postgrest, AsyncPostgrestClient):
+        raise ConfigurationError(
+            f"client is a {type(client).__name__}: pass a supabase.AsyncClient "
+            "(await supabase.acreate_client(url, key)) or a postgrest.AsyncPostgrestClient"
+        )
+    key = next((value for name, value in postgrest.headers.items() if name.lower() == "apikey"), None)
+    if key:
+        check_service_key(key)
+    limits = settings or _Patience
+    return Rest(postgrest, timeout=limits.timeout, give_up_after=limits.give_up_after, owned=False)
+
+
+class _Patience:
+    timeout: float = Settings.timeout
+    give_up_after: float = Settings.give_up_after
+
+
+def _path(table: str, query: Mapping[str, str]) -> str:
+    return f"{table}?{httpx.QueryParams(dict(query))}"
+
+
+def _parse(content: bytes) -> tuple[Any, bool]:
+    try:
+        return orjson.loads(content), True
+    except orjson.JSONDecodeError:
+        return None, False
+
+
+def _retry_after(value: str | None) -> float:
+    try:
+        return min(max(float(value or 0), 0.0), 60.0)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,339 @@
+"""One company's keys and creds in Supabase."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from . import codec
+from .cache import ABSENT, OwnerCache, Stored
+from .errors import CodecError, LeaseLost, StoreError, UnreadKeyError, WriteRefused
+from .lease import Lease, clock
+from .reads import JoinedReads
+from .rest import Rest
+from .types import Creds, SignalDataSet, SignalKeyStore, Value
+from .writes import Change, GroupCommit, Ref
+
+COMMIT_HEADER = "x-whatsapp-commit"
+"""The request header that orders the commits of one writer."""
+
+_MOST_KEY_BYTES = 2500
+_DELETED = b"null"
+
+
+class SupabaseKeyStore:
+    """Baileys' ``SignalKeyStore`` on the table ``whatsapp_keys``, for one company.
+
+    Reads of one event-loop turn are one request; writes that arrive while a commit is under way are joined
+    into the next. With a lease, what was read and what was durably written is answered from memory.
+
+    Mirrors the contract of Baileys 7.0.0-rc14, ``src/Types/Auth.ts``, ``SignalKeyStore``.
+
+    Args:
+        rest: where the database is.
+        company_id: the company.
+        family: the client family, which decides how stored bytes are read.
+        lease: the lease under which to write, if any.
+        cache_bytes: how much to remember while the lease is held.
+    """
+
+    def __init__(
+        self,
+        rest: Rest,
+        company_id: str,
+        *,
+        family: str = codec.BAILEYS,
+        lease: Lease | None = None,
+        cache_bytes: int = 64 << 20,
+    ) -> None:
+        self._rest = rest
+        self._company_id = company_id
+        self._family = family
+        self._lease = lease
+        self._lapses = 0
+        self._writer = str(uuid.uuid4())
+        self._reads = JoinedReads(self._fetch)
+        self._writes = GroupCommit(self._send)
+        self._cache = OwnerCache(self._decode_text, cache_bytes)
+        self._unread: set[Ref] = set()
+
+    def __repr__(self) -> str:
+        return f"SupabaseKeyStore({self._company_id!r})"
+
+    async def get(self, type: str, ids: Sequence[str]) -> dict[str, Value]:
+        """Return ``{id: value}``; an id that is not stored is absent. Values are the caller's own.
+
+        Args:
+            type: the key type, e.g. ``"session"``.
+            ids: any number of ids, of any characters.
+
+        Raises:
+            CodecError: a stored value cannot be read for certain.
+            StoreError: the database refused or did not answer.
+
+            After either, none of these ids can be written until a later `get` of it has succeeded.
+        """
+        wanted = _checked_ids(type, ids)
+        if not self._remembers():
+            return await self._read(type, wanted)
+        found: dict[str, Value] = {}
+        missing = []
+        now = clock()
+        for key_id in wanted:
+            value = self._cache.get(type, key_id, now)
+            if value is None:
+                missing.append(key_id)
+            elif value is not ABSENT:
+                found[key_id] = value
+        if missing:
+            found.update(await self._read(type, missing))
+        return found
+
+    async def set(self, data: SignalDataSet) -> None:
+        """Store values and delete those that are None: all of it or nothing, durably when this returns.
+
+        Args:
+            data: ``{type: {id: value}}``; any number of types and ids.
+
+        Raises:
+            CodecError: a value or an id cannot be stored as it is.
+            UnreadKeyError: the last read of one of these ids failed.
+            LeaseLost: this process no longer owns the company.
+            StoreError: the database refused (nothing is stored) or did not answer (it may be; a retry of the
+                same data is safe).
+        """
+        keys = {
+            (key_type, key_id): self._encode(key_type, key_id, value)
+            for key_type, by_id in _checked_data(data)
+            for key_id, value in by_id.items()
+        }
+        blocked = self._unread.intersection(keys)
+        if blocked:
+            raise UnreadKeyError(self._company_id, sorted(blocked))
+        if keys:
+            await self._commit(Change(keys))
+
+    async def clear(self) -> None:
+        """Delete every key of the company, in order with the writes before and after; creds stay.
+
+        Raises:
+            LeaseLost, StoreError: as `set`.
+        """
+        await self._commit(Change(clear=True))
+        self._unread.clear()
+
+    async def save_creds(self, creds: Creds) -> None:
+        """Store creds as they are now, in one commit with the keys that are waiting.
+
+        Raises:
+            CodecError, LeaseLost, StoreError: as `set`.
+        """
+        encoded = codec.encode_creds(creds, company_id=self._company_id, family=self._family)
+        await self._commit(Change(creds=orjson.dumps(encoded)))
+
+    async def warm(self) -> int:
+        """Read the most recently changed rows, up to about 8 MB, in one request, to answer from memory.
+
+        Returns:
+            How many values are remembered now that were read; 0 without a live lease.
+
+        Raises:
+            StoreError: the database refused or did not answer.
+        """
+        if not self._remembers():
+            return 0
+        changed = self._cache.begin_read()
+        hot: dict[Ref, Value] = {}
+        try:
+            answer = await self._rest.rpc("warm_whatsapp_keys", {"p_company_id": self._company_id})
+            hot = {
+                (key_type, key_id): Stored(orjson.dumps(stored))
+                for key_type, by_id in answer.items()
+                for key_id, stored in by_id.items()
+            }
+        finally:
+            self._cache.end_read(changed, hot, clock())
+        return len(hot)
+
+    async def settle(self) -> None:
+        """Wait until every read and write that was begun has ended."""
+        await self._writes.settle()
+        await self._reads.settle()
+
+    def headers(self) -> dict[str, str]:
+        """The headers of a write: the lease, if there is one."""
+        return self._lease.headers if self._lease is not None else {}
+
+    def _remembers(self) -> bool:
+        lease = self._lease
+        if lease is None or not lease.holds():
+            return False
+        if self._lapses != lease.lapses:
+            self._lapses = lease.lapses
+            self._cache.clear()
+        return True
+
+    async def _read(self, key_type: str, ids: Iterable[str]) -> dict[str, Value]:
+        changed = self._cache.begin_read()
+        remembered: dict[Ref, Value] = {}
+        refs = [(key_type, key_id) for key_id in ids if storable(self._company_id, key_type, key_id)]
+        try:
+            stored = await self._reads.get(key_type, [key_id for _, key_id in refs])
+            found = {
+                key_id: codec.decode(
+                    value,
+                    company_id=self._company_id,
+                    key_type=key_type,
+                    key_id=key_id,
+                    family=self._family,
+                )
+                for key_id, value in stored.items()
+            }
+            self._unread.difference_update(refs)
+            if self._remembers():
+                remembered = {ref: found.get(ref[1], ABSENT) for ref in refs}
+        except Exception:
+            self._unread.update(refs)
+            raise
+        finally:
+            self._cache.end_read(changed, remembered, clock())
+        return found
+
+    async def _fetch(self, wanted: dict[str, list[str]]) -> dict[str, dict[str, Value]]:
+        found: dict[str, dict[str, Value]] = await self._rest.rpc(
+            "read_whatsapp_keys", {"p_company_id": self._company_id, "p_keys": wanted}
+        )
+        return found
+
+    async def _commit(self, change: Change) -> None:
+        if self._lease is not None:
+            self._lease.check()
+        await self._writes.commit(change)
+
+    async def _send(self, change: Change, number: int) -> None:
+        headers = {**self.headers(), COMMIT_HEADER: f"{self._writer}:{number}"}
+        try:
+            if change.clear:
+                await self._rest.delete(
+                    "whatsapp_keys", {"company_id": f"eq.{self._company_id}"}, headers=headers
+                )
+            else:
+                await self._rest.rpc_text(
+                    "commit_whatsapp_state", self._body(change), headers=headers
+                )
+        except StoreError as error:
+            self._cache.forget(change.keys)
+            if change.clear:
+                self._cache.clear()
+            failure = error
+        else:
+            self._remember(change)
+            return
+        if self._lease is not None and isinstance(failure, WriteRefused) and "whatsapp lease:" in str(failure):
+            self._lease.lose()
+            raise LeaseLost(self._company_id, self._lease.token)
+        raise failure
+
+    def _remember(self, change: Change) -> None:
+        if change.clear or not self._remembers():
+            self._cache.clear()
+            return
+        now = clock()
+        for ref, stored in change.keys.items():
+            self._cache.put(ref, ABSENT if stored == _DELETED else Stored(stored), now)
+
+    def _body(self, change: Change) -> bytes:
+        by_type: dict[str, dict[str, orjson.Fragment]] = {}
+        for (key_type, key_id), stored in change.keys.items():
+            by_type.setdefault(key_type, {})[key_id] = orjson.Fragment(stored)
+        body: dict[str, Any] = {"company_id": self._company_id, "keys": by_type}
+        if change.creds is not None:
+            body |= {"creds": orjson.Fragment(change.creds), "client_family": self._family}
+        return orjson.dumps(body)
+
+    def _encode(self, key_type: str, key_id: str, value: Value) -> bytes:
+        check_key(self._company_id, key_type, key_id)
+        if value is None:
+            return _DELETED
+        return orjson.dumps(
+            codec.encode(
+                value,
+                company_id=self._company_id,
+                key_type=key_type,
+                key_id=key_id,
+                family=self._family,
+            )
+        )
+
+    def _decode_text(self, ref: Ref, stored: bytes) -> Value:
+        return codec.decode(
+            orjson.loads(stored),
+            company_id=self._company_id,
+            key_type=ref[0],
+            key_id=ref[1],
+            family=self._family,
+        )
+
+
+def check_key(company_id: str, key_type: str, key_id: str) -> None:
+    """Refuse a type or id that no row can have.
+
+    Raises:
+        CodecError: it is empty where it may not be, not text, too long for an index, or holds NUL or half a
+            surrogate pair.
+    """
+    if not storable(company_id, key_type, key_id):
+        raise CodecError(
+            "type and id must be text without NUL or unpaired surrogates, and with the company_id no longer "
+            f"than {_MOST_KEY_BYTES} bytes",
+            company_id=company_id,
+            key_type=_shown(key_type),
+            key_id=_shown(key_id),
+        )
+
+
+def storable(company_id: str, key_type: str, key_id: str) -> bool:
+    """Tell whether a row can have this key; an id for which this is false is certainly not stored."""
+    try:
+        length = len(company_id.encode()) + len(key_type.encode()) + len(key_id.encode())
+    except UnicodeEncodeError:
+        return False
+    return length <= _MOST_KEY_BYTES and 0 < len(key_type) <= 255 and "\0" not in key_type + key_id
+
+
+def _shown(name: str) -> str:
+    return ascii(name[:80])[1:-1]
+
+
+def _checked_ids(key_type: object, ids: object) -> list[str]:
+    if not isinstance(key_type, str):
+        raise TypeError(f"a key type is a string, not {type(key_type).__name__}")
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+        raise TypeError(f"ids is a list of strings, not {type(ids).__name__}")
+    wanted = list(dict.fromkeys(ids))
+    for key_id in wanted:
+        if not isinstance(key_id, str):
+            raise TypeError(f"an id of {key_type} is a string, not {type(key_id).__name__}")
+    return wanted
+
+
+def _checked_data(data: object) -> Iterable[tuple[str, Mapping[str, Value]]]:
+    if not isinstance(data, Mapping):
+        raise TypeError(f"set takes {{type: {{id: value}}}}, not {type(data).__name__}")
+    for key_type, by_id in data.items():
+        if not isinstance(key_type, str):
+            raise TypeError(f"a key type is a string, not {type(key_type).__name__}")
+        if by_id is None:
+            continue
+        if not isinstance(by_id, Mapping):
+            raise TypeError(f"{key_type} takes {{id: value}}, not {type(by_id).__name__}")
+        for key_id in by_id:
+            if not isinstance(key_id, str):
+                raise TypeError(f"an id of {key_type} is a string, not {type(key_id).__name__}")
+        yield key_type, by_id
+
+
+_: type[SignalKeyStore] = SupabaseKeyStore
