@@ -1,10 +1,10 @@
 """Baileys auth state in Supabase: creds and Signal keys that survive crashes, moves and second processes.
 
-    from supabase_auth_state import use_supabase_auth_state
+from supabase_auth_state import use_supabase_auth_state
 
-    async with use_supabase_auth_state("962302", lease=True) as auth:
-        auth.creds["registrationId"]
-        await auth.keys.get("session", ["15550100001.0"])
+async with use_supabase_auth_state("962302", lease=True) as auth:
+    auth.creds["registrationId"]
+    await auth.keys.get("session", ["15550100001.0"])
 """
 
 from __future__ import annotations

@@ -110,7 +110,11 @@ class OwnerCache:
 
     def _keep(self, ref: Ref, value: Value, fresh_until: float) -> None:
         self._drop(ref)
-        held = value if type(value) in _AS_IT_IS or value is ABSENT else _Document(marshal.dumps(value))
+        held = (
+            value
+            if type(value) in _AS_IT_IS or value is ABSENT
+            else _Document(marshal.dumps(value))
+        )
         size = _OVERHEAD + len(ref[1]) + (0 if value is ABSENT else len(held))
         if size > self._max_bytes:
             return

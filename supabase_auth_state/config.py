@@ -99,7 +99,9 @@ def check_company_id(company_id: object) -> str:
         raise ConfigurationError(
             f"company_id {company_id[:40]!r} must be 1 to 255 characters without outer spaces"
         )
-    if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in company_id):
+    if any(
+        ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in company_id
+    ):
         raise ConfigurationError(f"company_id {company_id[:40]!r} has a control character in it")
     return company_id
 
@@ -155,10 +157,14 @@ def check_service_key(key: str) -> str:
     if role == "anon":
         raise _wrong_key("the anon key")
     if role != "service_role":
-        raise _wrong_key(f"a JWT of the role {str(role)[:40]!r}" if role else "a JWT without a role")
+        raise _wrong_key(
+            f"a JWT of the role {str(role)[:40]!r}" if role else "a JWT without a role"
+        )
     expires = claims.get("exp")
     if isinstance(expires, (int, float)) and expires < time.time():
-        raise ConfigurationError(f"the Supabase service key has expired: get a new one from {_WHERE_KEYS_ARE}")
+        raise ConfigurationError(
+            f"the Supabase service key has expired: get a new one from {_WHERE_KEYS_ARE}"
+        )
     return key
 
 

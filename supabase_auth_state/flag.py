@@ -73,15 +73,21 @@ async def _open_database(company_id: str, folder: Path, options: dict[str, Any])
     return await use_supabase_auth_state(company_id, **options)
 
 
-async def _warn_if_database_is_newer(company_id: str, folder: Path, options: dict[str, Any]) -> None:
+async def _warn_if_database_is_newer(
+    company_id: str, folder: Path, options: dict[str, Any]
+) -> None:
     try:
-        rest = open_rest(options.get("settings") or Settings.from_env(), client=options.get("client"))
+        rest = open_rest(
+            options.get("settings") or Settings.from_env(), client=options.get("client")
+        )
     except ConfigurationError:
         return
     try:
         stored = await newest_change(rest, company_id)
     except SupabaseAuthStateError as error:
-        _warn(f"company {company_id!r}: cannot tell whether the database holds newer state ({error})")
+        _warn(
+            f"company {company_id!r}: cannot tell whether the database holds newer state ({error})"
+        )
         return
     finally:
         if options.get("client") is None:

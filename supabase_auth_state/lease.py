@@ -47,7 +47,9 @@ class Lease:
         lapses: how often the lease ran out and was got back: others could write in between.
     """
 
-    def __init__(self, rest: Rest, company_id: str, owner: str, token: int, ttl: int, until: float) -> None:
+    def __init__(
+        self, rest: Rest, company_id: str, owner: str, token: int, ttl: int, until: float
+    ) -> None:
         self.company_id = company_id
         self.owner = owner
         self.token = token
@@ -126,7 +128,9 @@ class Lease:
                 give_up_after=_RELEASE_WITHIN,
             )
         except StoreError as error:
-            log.warning("company %s: lease not released, it ends by itself: %s", self.company_id, error)
+            log.warning(
+                "company %s: lease not released, it ends by itself: %s", self.company_id, error
+            )
 
     def _start(self) -> None:
         self._renewing = asyncio.get_running_loop().create_task(self._keep())
@@ -158,7 +162,9 @@ class Lease:
         return backoff.delay(failures - 1, base=self.ttl / 30, cap=self.ttl / 3)
 
 
-async def acquire_lease(rest: Rest, company_id: str, *, ttl: float = 30.0, owner: str | None = None) -> Lease:
+async def acquire_lease(
+    rest: Rest, company_id: str, *, ttl: float = 30.0, owner: str | None = None
+) -> Lease:
     """Own a company, and keep owning it by renewing in the background until `Lease.release`.
 
     Args:
@@ -175,7 +181,9 @@ async def acquire_lease(rest: Rest, company_id: str, *, ttl: float = 30.0, owner
     if not 1 <= ttl <= 86400:
         raise ConfigurationError(f"a lease takes 1 to 86400 seconds, not {ttl!r}")
     if owner is not None and not owner.strip():
-        raise ConfigurationError("a lease's owner may not be empty: leave it out, or give it a unique name")
+        raise ConfigurationError(
+            "a lease's owner may not be empty: leave it out, or give it a unique name"
+        )
     owner = owner or new_owner()
     seconds = math.ceil(ttl)
     asked = clock()

@@ -189,7 +189,9 @@ class Rest:
     ) -> Any:
         started = time.perf_counter()
         response = await self._exchange(method, path, headers, content, what)
-        log.debug("%s: HTTP %d in %.4f s", what, response.status_code, time.perf_counter() - started)
+        log.debug(
+            "%s: HTTP %d in %.4f s", what, response.status_code, time.perf_counter() - started
+        )
         if response.status_code == 204 or response.is_success and not response.content:
             return None
         parsed, is_json = _parse(response.content)
@@ -284,13 +286,17 @@ def _on_client(client: AsyncClient | AsyncPostgrestClient, settings: Settings | 
 
     from .config import check_service_key
 
-    postgrest = client if isinstance(client, AsyncPostgrestClient) else getattr(client, "postgrest", None)
+    postgrest = (
+        client if isinstance(client, AsyncPostgrestClient) else getattr(client, "postgrest", None)
+    )
     if not isinstance(postgrest, AsyncPostgrestClient):
         raise ConfigurationError(
             f"client is a {type(client).__name__}: pass a supabase.AsyncClient "
             "(await supabase.acreate_client(url, key)) or a postgrest.AsyncPostgrestClient"
         )
-    key = next((value for name, value in postgrest.headers.items() if name.lower() == "apikey"), None)
+    key = next(
+        (value for name, value in postgrest.headers.items() if name.lower() == "apikey"), None
+    )
     if key:
         check_service_key(key)
     limits = settings or _Patience

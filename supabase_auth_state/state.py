@@ -38,7 +38,13 @@ class AuthState:
     """
 
     def __init__(
-        self, company_id: str, creds: Creds, keys: SupabaseKeyStore, lease: Lease | None, family: str, rest: Rest | None
+        self,
+        company_id: str,
+        creds: Creds,
+        keys: SupabaseKeyStore,
+        lease: Lease | None,
+        family: str,
+        rest: Rest | None,
     ) -> None:
         self.company_id = company_id
         self.creds = creds
@@ -140,7 +146,9 @@ def use_supabase_auth_state(
         try:
             if lease:
                 held = await acquire_lease(rest, company_id, ttl=lease_ttl, owner=owner)
-            keys = SupabaseKeyStore(rest, company_id, family=family, lease=held, cache_bytes=cache_bytes)
+            keys = SupabaseKeyStore(
+                rest, company_id, family=family, lease=held, cache_bytes=cache_bytes
+            )
             creds = await _load_creds(rest, company_id, family, new_creds, held)
             return AuthState(company_id, creds, keys, held, family, owned)
         except BaseException:
@@ -159,7 +167,9 @@ async def _load_creds(
     creds = await read_creds(rest, company_id, family)
     if creds is not None:
         return creds
-    encoded = codec.encode_creds(_fresh(company_id, family, new_creds), company_id=company_id, family=family)
+    encoded = codec.encode_creds(
+        _fresh(company_id, family, new_creds), company_id=company_id, family=family
+    )
     await rest.upsert(
         "whatsapp_auth",
         [{"company_id": company_id, "creds": encoded, "client_family": family}],
@@ -170,7 +180,9 @@ async def _load_creds(
     # Whoever came first, the row is what counts.
     creds = await read_creds(rest, company_id, family)
     if creds is None:
-        raise StoreError(f"creating company {company_id!r}: its row is gone again; somebody deletes it")
+        raise StoreError(
+            f"creating company {company_id!r}: its row is gone again; somebody deletes it"
+        )
     return creds
 
 

@@ -179,7 +179,9 @@ class SupabaseKeyStore:
     async def _read(self, key_type: str, ids: Iterable[str]) -> dict[str, Value]:
         changed = self._cache.begin_read()
         remembered: dict[Ref, Value] = {}
-        refs = [(key_type, key_id) for key_id in ids if storable(self._company_id, key_type, key_id)]
+        refs = [
+            (key_type, key_id) for key_id in ids if storable(self._company_id, key_type, key_id)
+        ]
         try:
             stored = await self._reads.get(key_type, [key_id for _, key_id in refs])
             found = {
@@ -232,7 +234,11 @@ class SupabaseKeyStore:
         else:
             self._remember(change)
             return
-        if self._lease is not None and isinstance(failure, WriteRefused) and "whatsapp lease:" in str(failure):
+        if (
+            self._lease is not None
+            and isinstance(failure, WriteRefused)
+            and "whatsapp lease:" in str(failure)
+        ):
             self._lease.lose()
             raise LeaseLost(self._company_id, self._lease.token)
         raise failure

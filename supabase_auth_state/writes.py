@@ -51,7 +51,9 @@ class GroupCommit:
         max_commit: bytes that are joined into one commit; a single larger change goes alone.
     """
 
-    def __init__(self, send: Send, *, max_pending: int = 32 << 20, max_commit: int = 4 << 20) -> None:
+    def __init__(
+        self, send: Send, *, max_pending: int = 32 << 20, max_commit: int = 4 << 20
+    ) -> None:
         self._send = send
         self._max_pending = max_pending
         self._max_commit = max_commit
@@ -152,7 +154,9 @@ class GroupCommit:
 class _Waiting:
     change: Change
     size: int
-    durable: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    durable: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
 
     def succeed(self) -> None:
         if not self.durable.done():

@@ -1,0 +1,76 @@
+"""What every kind of test may use: a migrated stack, a connection to its database, fresh names."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import psycopg
+import pytest
+
+from devstack import DefaultPrivileges, LocalStack, Stack, open_stack
+
+_ENVIRONMENT = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take our variables out of the environment: a test sees only those it sets itself."""
+    ours = [name for name in os.environ if name.startswith("SUPABASE_")]
+    config.stash[_ENVIRONMENT] = {name: os.environ.pop(name) for name in ours}
+    os.environ.pop("USE_DATABASE_AUTH_STATE", None)
+
+
+@pytest.fixture(scope="session")
+def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
+    """A migrated project: the one named by the environment of the run, or else a local stack.
+
+    All tests share it, so a test keeps to a `company_id` of its own and stops no server: for that
+    there is `fresh_stack`, or `LocalStack.start()` where PostgreSQL itself is to be disturbed.
+    """
+    with open_stack(pytestconfig.stash[_ENVIRONMENT]) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def local_stack(
+    pytestconfig: pytest.Config, request: pytest.FixtureRequest
+) -> Iterator[LocalStack]:
+    """A running local stack, whatever the environment names; `stack` itself when that is one."""
+    if Stack.from_env(pytestconfig.stash[_ENVIRONMENT]) is None:
+        yield request.getfixturevalue("stack")
+        return
+    with LocalStack.start(migrate=False) as started:
+        yield started
+
+
+@pytest.fixture
+def fresh_stack(local_stack: LocalStack) -> Iterator[Callable[..., LocalStack]]:
+    """Make new projects with APIs of their own: `fresh_stack(default_privileges="old")`.
+
+    Empty unless `migrate` is true. Their PostgREST and gateway may be stopped and paused at will.
+    """
+    with ExitStack() as opened:
+
+        def make(
+            *, default_privileges: DefaultPrivileges = "new", migrate: bool = False
+        ) -> LocalStack:
+            fresh = local_stack.fresh(default_privileges=default_privileges, migrate=migrate)
+            return opened.enter_context(fresh)
+
+        yield make
+
+
+@pytest.fixture
+def db(stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to the stack's database as the role `postgres`, in autocommit."""
+    with psycopg.connect(stack.db_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def company_id() -> str:
+    """The name of a company that no other test has."""
+    return f"test-{uuid.uuid4().hex}"

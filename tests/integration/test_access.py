@@ -1,0 +1,89 @@
+"""Who may do what through the API: the service role everything, everybody else nothing."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import httpx
+import pytest
+from devstack import Stack, keys
+
+TABLES = ["whatsapp_auth", "whatsapp_keys", "whatsapp_key_policies", "whatsapp_leases"]
+CALLS: dict[str, dict[str, Any]] = {
+    "get_whatsapp_keys": {"p_company_id": "c", "p_keys": {}},
+    "read_whatsapp_keys": {"p_company_id": "c", "p_keys": {}},
+    "warm_whatsapp_keys": {"p_company_id": "c"},
+    "list_whatsapp_keys": {"p_company_id": "c"},
+    "cleanup_expired_whatsapp_keys": {},
+    "whatsapp_storage_stats": {},
+    "whatsapp_lease_status": {"p_company_id": "c"},
+    "acquire_whatsapp_lease": {"p_company_id": "c", "p_owner": "o", "p_ttl_seconds": 30},
+    "renew_whatsapp_lease": {"p_company_id": "c", "p_token": 1, "p_ttl_seconds": 30},
+    "release_whatsapp_lease": {"p_company_id": "c", "p_token": 1},
+    "schedule_whatsapp_cleanup": {},
+    "whatsapp_has_session": {"p_company_id": "c", "p_user": "u"},
+    "guard_whatsapp_company": {"p_company_id": "c"},
+}
+
+
+@pytest.fixture(params=["anon", "publishable", "authenticated"])
+def outsider(request: pytest.FixtureRequest, stack: Stack, as_role: Any) -> httpx.AsyncClient:
+    if request.param == "anon":
+        return as_role(stack.anon_key)
+    if request.param == "publishable":
+        return as_role(stack.publishable_key)
+    token = keys.sign_jwt(
+        {"role": "authenticated", "sub": str(uuid.uuid4()), "exp": int(time.time()) + 3600}, stack.jwt_secret
+    )
+    return as_role(stack.anon_key, token)
+
+
+@pytest.mark.parametrize("table", TABLES)
+async def test_outsiders_can_do_nothing_with_a_table(outsider: httpx.AsyncClient, table: str) -> None:
+    column = "key_type" if table == "whatsapp_key_policies" else "company_id"
+    answers = [
+        await outsider.get(table),
+        await outsider.post(table, json={column: "c"}),
+        await outsider.patch(table, json={column: "d"}, params={column: "eq.c"}),
+        await outsider.delete(table, params={column: "eq.c"}),
+    ]
+    assert [(answer.status_code in (401, 403), answer.json()["code"]) for answer in answers] == [
+        (True, "42501")
+    ] * 4
+
+
+@pytest.mark.parametrize("function", CALLS)
+async def test_outsiders_can_call_nothing(outsider: httpx.AsyncClient, function: str) -> None:
+    answer = await outsider.post(f"rpc/{function}", json=CALLS[function])
+    assert (answer.status_code in (401, 403), answer.json()["code"]) == (True, "42501")
+
+
+async def test_outsiders_cannot_commit(outsider: httpx.AsyncClient) -> None:
+    answer = await outsider.post(
+        "rpc/commit_whatsapp_state", content='{"company_id": "c"}', headers={"Content-Type": "text/plain"}
+    )
+    assert answer.json()["code"] == "42501"
+
+
+async def test_the_service_role_may_call_what_is_for_it(stack: Stack, as_role: Any) -> None:
+    service = as_role(stack.service_role_key)
+    for function, params in CALLS.items():
+        answer = await service.post(f"rpc/{function}", json=params)
+        assert answer.status_code in (200, 204), (function, answer.text)
+
+
+async def test_the_service_role_cannot_forge_a_lease_or_truncate(stack: Stack, as_role: Any, db: Any) -> None:
+    service = as_role(stack.service_role_key)
+    for answer in [
+        await service.post("whatsapp_leases", json={"company_id": "forged", "token": 9}),
+        await service.patch("whatsapp_leases", json={"token": 0}, params={"company_id": "eq.c"}),
+        await service.delete("whatsapp_leases", params={"company_id": "eq.c"}),
+    ]:
+        assert answer.json()["code"] == "42501"
+    truncating = db.execute(
+        "select relname from pg_class where relname like 'whatsapp%' and relkind = 'r' "
+        "and has_table_privilege('service_role', oid, 'truncate')"
+    ).fetchall()
+    assert truncating == []
