@@ -23,6 +23,8 @@ _BUSY = frozenset(
         "08006", "PGRST000", "PGRST001", "PGRST002", "PGRST003",
     }
 )  # fmt: skip
+# PostgREST answers some of these with HTTP 500, though sending the same data again cannot help.
+_INVALID_CLASSES = frozenset({"0A", "21", "22", "23", "42", "44", "54", "P0"})
 _RESTRICTED = frozenset({"25006", "53100"})
 _RESTRICTED_STATUS = frozenset({402, 540})
 
@@ -70,7 +72,8 @@ def _kind(status: int, code: str | None, said: str) -> tuple[type[StoreError], s
             "and apply the migrations with `supabase db push` (since 2026-10-30 a table needs "
             "explicit grants)"
         )
-    if code in _BUSY or status in (408, 425, 429) or status >= 500:
+    invalid = code is not None and len(code) == 5 and code[:2] in _INVALID_CLASSES
+    if code in _BUSY or status in (408, 425, 429) or status >= 500 and not invalid:
         return StoreUnavailable, ""
     if status == 404 and code is None:
         return SchemaMissing, (

@@ -192,11 +192,15 @@ class Rest:
         log.debug(
             "%s: HTTP %d in %.4f s", what, response.status_code, time.perf_counter() - started
         )
-        if response.status_code == 204 or response.is_success and not response.content:
-            return None
+        if response.is_success and not response.content:
+            if response.status_code == 204 or "return=minimal" in headers.get("prefer", ""):
+                return None
+            raise StoreUnavailable(f"{what}: the answer was empty", status=response.status_code)
         parsed, is_json = _parse(response.content)
         if response.is_success and is_json:
             return parsed
+        if response.is_success and "json" in response.headers.get("content-type", ""):
+            raise StoreUnavailable(f"{what}: the answer was cut off", status=response.status_code)
         if response.is_success or response.is_redirect:
             raise ConfigurationError(
                 f"{what}: {self._base} does not speak PostgREST (HTTP {response.status_code}, "
@@ -241,6 +245,7 @@ def open_rest(
     settings: Settings | None = None,
     *,
     client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    timing: backoff.Timing = backoff.Timing(),
 ) -> Rest:
     """Return a `Rest` on the settings given, on a client given, or on the environment's settings.
 
@@ -248,6 +253,7 @@ def open_rest(
         settings: the project and its key; read from the environment and ``.env`` when absent.
         client: a ``supabase.AsyncClient`` or ``postgrest.AsyncPostgrestClient`` of yours, which you close;
             or a `Rest`, which is returned as it is.
+        timing: where time and chance come from, for tests.
 
     Raises:
         ConfigurationError: the settings are missing or wrong, or the client is a sync one.
@@ -262,6 +268,7 @@ def open_rest(
         timeout=settings.timeout,
         give_up_after=settings.give_up_after,
         owned=True,
+        timing=timing,
     )
 
 
@@ -277,8 +284,7 @@ def _connect(settings: Settings) -> AsyncPostgrestClient:
         timeout=settings.timeout,
         limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
     )
-    client = AsyncPostgrestClient(url, headers=headers, http_client=session, retry_enabled=False)
-    return client
+    return AsyncPostgrestClient(url, headers=headers, http_client=session, retry_enabled=False)
 
 
 def _on_client(client: AsyncClient | AsyncPostgrestClient, settings: Settings | None) -> Rest:

@@ -1,0 +1,106 @@
+"""A thousand random conversations on the rows, with restarts from the database in between."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Awaitable, Iterable
+
+import pytest
+from nacl import bindings
+from WAeys.Signal import libsignal_curve
+from WAeys.Signal.Group import sender_key_message
+from WAeys.Utils import crypto
+
+from supabase_auth_state import xeddsa
+from supabase_auth_state.config import Settings
+from tests.interop.python_peer import Open, PyaileysParty, WAeysParty
+from tests.interop.talk import Device, DirectTalk, End, GroupTalk, Talk
+
+SEED = os.environ.get("CONVERSATION_SEED") or str(random.SystemRandom().randrange(10**6))
+"""Set the variable to repeat a run. The keys of the clients are new each time all the same."""
+
+GROUPS = 1
+TALKS = 50
+ROUNDS = 8
+MOST_STEPS = 4
+RESTARTS = 0.3
+"""How likely a device is restarted after a round."""
+
+
+@pytest.fixture
+def fast_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let libsodium do the curve arithmetic of WAeys; its own takes a hundred times as long."""
+    for module in (libsignal_curve, crypto):
+        monkeypatch.setattr(module, "x25519_generate_key_pair", generate_key_pair)
+        monkeypatch.setattr(module, "x25519_shared_key", bindings.crypto_scalarmult)
+    monkeypatch.setattr(sender_key_message, "curve25519_donna_sign", xeddsa.sign)
+    monkeypatch.setattr(sender_key_message, "curve25519_donna_verify", verify)
+
+
+def generate_key_pair() -> tuple[bytes, bytes]:
+    private = os.urandom(32)
+    return private, bindings.crypto_scalarmult_base(private)
+
+
+def verify(public: bytes, message: bytes, signature: bytes) -> bool:
+    return xeddsa.verify(public[-32:], message, signature)
+
+
+def test_the_fast_curve_is_the_curve_of_waeys() -> None:
+    private, public = generate_key_pair()
+    assert crypto.x25519_public_key(private) == public
+    mine = os.urandom(32)
+    assert crypto.x25519_shared_key(mine, public) == bindings.crypto_scalarmult(mine, public)
+    assert crypto.curve25519_donna_verify(b"\x05" + public, b"text", xeddsa.sign(private, b"text"))
+    assert verify(b"\x05" + public, b"text", crypto.curve25519_donna_sign(private, b"text"))
+
+
+@pytest.mark.parametrize("client", [WAeysParty, PyaileysParty])
+async def test_random_conversations_go_on_from_the_database(
+    client: type[WAeysParty] | type[PyaileysParty],
+    settings: Settings,
+    company_id: str,
+    fast_curve: None,
+) -> None:
+    print(f"CONVERSATION_SEED={SEED}")  # shown when the test fails
+    for number in range(GROUPS):
+        await converse(settings, client.open, f"{company_id}-{number}", f"{SEED} {number}")
+
+
+async def converse(settings: Settings, open_party: Open, company_id: str, seed: str) -> None:
+    """Hold many conversations at once between two people who have two devices each."""
+    rng = random.Random(seed)
+    devices = [Device(settings, open_party, f"{company_id}-{number}") for number in range(4)]
+    await together(device.open() for device in devices)
+    talks = [
+        make_talk(random.Random(f"{seed} {number}"), number, devices) for number in range(TALKS)
+    ]
+    for _ in range(ROUNDS):
+        await together(some_steps(talk) for talk in talks)
+        await together(device.restart() for device in devices if rng.random() < RESTARTS)
+    await together(talk.finish() for talk in talks)
+    await together(device.close() for device in devices)
+
+
+def make_talk(rng: random.Random, number: int, devices: list[Device]) -> Talk:
+    ends = (
+        End(f"1555300{number:04}", devices[0], [devices[1]]),
+        End(f"1555400{number:04}", devices[2], [devices[3]]),
+    )
+    if number % 10 == 0:
+        return GroupTalk(rng, ends, f"1203630000000{number:05}@g.us")
+    return DirectTalk(rng, ends)
+
+
+async def some_steps(talk: Talk) -> None:
+    for _ in range(talk.rng.randint(0, MOST_STEPS)):
+        await talk.step()
+
+
+async def together(work: Iterable[Awaitable[None]]) -> None:
+    """Await everything to its end, and only then raise what failed first."""
+    for result in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result

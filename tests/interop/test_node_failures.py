@@ -1,0 +1,184 @@
+"""examples/node when the network or the gateway fails: nothing is lost, nothing is made up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.interop.account import Account
+from tests.interop.node import NodeError
+
+SESSION = {"_sessions": {}, "version": "v1"}
+WRITE = {"session": {"15550100002.0": SESSION}}
+PASSING = ["lost-request", "lost-answer", "500", "503", "429", "hang", "twice"]
+WRONG_SUCCESSES = ["empty-404", "list-404", "not-json"]
+
+
+async def fail(account: Account, path: str, *names: str) -> None:
+    """Let the next requests to a path fail, each in its way."""
+    await account.call("fail", faults=[{"path": path, "name": name} for name in names])
+
+
+def count(db: Any, table: str, company_id: str) -> Any:
+    [number] = db.execute(
+        f"select count(*) from {table} where company_id = %s",  # noqa: S608
+        [company_id],
+    ).fetchone()
+    return number
+
+
+@pytest.mark.parametrize("fault", PASSING)
+async def test_a_write_that_met_a_passing_failure_is_sent_again_under_its_number(
+    alice: Account, db: Any, company_id: str, fault: str
+) -> None:
+    await alice.open("supabase", company=company_id, timeout=2000)
+    await alice.call("requests")
+    await fail(alice, "whatsapp_keys", fault)
+    await alice.call("set", data=WRITE)
+    await alice.call("set", data=WRITE)
+    numbers = [one["headers"]["x-whatsapp-commit"] for one in await alice.call("requests")]
+    first, last = min(numbers), max(numbers)
+    assert numbers == ([first, last] if fault == "twice" else [first, first, last])
+    assert first != last
+    assert count(db, "whatsapp_keys", company_id) == 1
+
+
+@pytest.mark.parametrize("fault", [fault for fault in PASSING if fault != "twice"])
+async def test_a_read_that_met_a_passing_failure_is_sent_again(
+    alice: Account, company_id: str, fault: str
+) -> None:
+    await alice.open("supabase", company=company_id, timeout=2000)
+    await alice.call("set", data=WRITE)
+    await fail(alice, "rpc/get_whatsapp_keys", fault)
+    found = await alice.call("get", type="session", ids=["15550100002.0"])
+    assert found == WRITE["session"]
+
+
+async def test_a_failure_that_stays_ends_as_unavailable(alice: Account, company_id: str) -> None:
+    await alice.open("supabase", company=company_id, retries=2)
+    await fail(alice, "whatsapp_keys", "503", "lost-request", "lost-answer")
+    with pytest.raises(NodeError) as failed:
+        await alice.call("set", data=WRITE)
+    assert failed.value.code == "UNAVAILABLE"
+    assert company_id in failed.value.message
+    assert "saving keys" in failed.value.message
+
+
+@pytest.mark.parametrize("fault", [*WRONG_SUCCESSES, "500", "401"])
+async def test_creds_that_could_not_be_read_are_not_replaced_by_new_ones(
+    alice: Account, db: Any, company_id: str, fault: str
+) -> None:
+    faults = [{"path": "whatsapp_auth", "name": fault}]
+    with pytest.raises(NodeError) as failed:
+        await alice.open("supabase", company=company_id, retries=0, faults=faults)
+    assert failed.value.code in {"REFUSED", "UNAVAILABLE"}
+    assert count(db, "whatsapp_auth", company_id) == 0
+
+
+@pytest.mark.parametrize("fault", WRONG_SUCCESSES)
+@pytest.mark.parametrize(
+    ("path", "op", "arguments"),
+    [
+        ("whatsapp_keys", "set", {"data": WRITE}),
+        ("whatsapp_keys", "clear", {}),
+        ("whatsapp_auth", "update-creds", {"update": {"platform": "android"}}),
+        ("rpc/get_whatsapp_keys", "get", {"type": "session", "ids": ["15550100002.0"]}),
+    ],
+)
+async def test_an_answer_that_is_no_answer_is_not_taken_for_success(
+    alice: Account, company_id: str, fault: str, path: str, op: str, arguments: dict[str, Any]
+) -> None:
+    await alice.open("supabase", company=company_id)
+    await fail(alice, path, fault)
+    with pytest.raises(NodeError) as failed:
+        await alice.call(op, **arguments)
+    assert failed.value.code == "REFUSED"
+
+
+async def test_saving_creds_of_a_company_that_is_gone_is_an_error(
+    alice: Account, db: Any, company_id: str
+) -> None:
+    await alice.open("supabase", company=company_id)
+    db.execute("delete from whatsapp_auth where company_id = %s", [company_id])
+    with pytest.raises(NodeError) as failed:
+        await alice.call("update-creds", update={"platform": "android"})
+    assert failed.value.code == "REFUSED"
+    assert count(db, "whatsapp_auth", company_id) == 0
+
+
+async def test_a_row_that_could_not_be_read_is_not_written_until_it_is_read(
+    alice: Account, db: Any, company_id: str
+) -> None:
+    await alice.open("supabase", company=company_id, retries=0)
+    await fail(alice, "rpc/get_whatsapp_keys", "500")
+    ids = ["15550100002.0", "15550100003.0"]
+    with pytest.raises(NodeError):
+        await alice.call("get", type="session", ids=ids)
+    with pytest.raises(NodeError) as refused:
+        await alice.call("set", data=WRITE)
+    assert refused.value.code == "UNREAD"
+    await alice.call("set", data={"identity-key": {}, "session": {"15550100004.0": SESSION}})
+    assert count(db, "whatsapp_keys", company_id) == 1
+    await alice.call("get", type="session", ids=ids)
+    await alice.call("set", data=WRITE)
+    assert count(db, "whatsapp_keys", company_id) == 2
+
+
+@pytest.mark.parametrize("failing", ["lid-mapping", "session"])
+async def test_a_session_survives_a_first_message_that_came_while_it_could_not_be_read(
+    alice: Account, bob: Account, db: Any, company_id: str, failing: str
+) -> None:
+    quick = {"maxCommitRetries": 2, "delayBetweenTriesMs": 1}
+    place = {"company": company_id, "retries": 0, "cache": False, "transactionOpts": quick}
+    await alice.open("supabase", **place)
+    await bob.meet(alice)
+    await bob.tell(alice, "before")
+    [first] = await base_keys(alice)
+
+    await bob.meet(alice)
+    message = await bob.call("encrypt", jid=alice.jid, text="lost")
+    # Baileys 7 reads a mapping and the identity, then a mapping and the session; and if one of the
+    # last two fails, it makes a new record as if there were none.
+    reads = {"lid-mapping": ["pass", "pass", "500"], "session": ["pass", "pass", "pass", "500"]}
+    await fail(alice, "rpc/get_whatsapp_keys", *reads[failing])
+    with pytest.raises(NodeError) as refused:
+        await alice.call("decrypt", jid=bob.jid, **message)
+    assert refused.value.code == "UNREAD"
+    assert await base_keys(alice) == {first}
+
+    assert await alice.call("decrypt", jid=bob.jid, **message) == "lost"
+    assert await base_keys(alice) > {first}
+
+
+async def base_keys(account: Account) -> set[str]:
+    """Name the sessions, open and closed, that an account has with Bob."""
+    found = await account.call("get", type="session", ids=["15550100002.0"])
+    return set(found["15550100002.0"]["_sessions"])
+
+
+async def test_no_failure_tells_a_stored_value(alice: Account, company_id: str) -> None:
+    await alice.open("supabase", company=company_id)
+    # Postgres answers with the whole row that breaks a constraint.
+    with pytest.raises(NodeError) as refused:
+        await alice.call("set", data={"too long " * 40: {"1": {"secret": "c2VjcmV0IGtleQ"}}})
+    assert refused.value.code == "REFUSED"
+    assert "23514" in refused.value.message
+    assert "c2VjcmV0IGtleQ" not in str(refused.value)
+
+
+async def test_a_write_that_arrives_again_after_its_successor_is_refused(
+    alice: Account, db: Any, company_id: str
+) -> None:
+    await alice.open("supabase", company=company_id)
+    await alice.call("update-creds", update={"platform": "old"})
+    await alice.call("set", data={"lid-mapping": {"1": "old"}, "device-list": {"1": ["0"]}})
+    await alice.call("set", data={"lid-mapping": {"1": "new"}})
+    *delayed, last = await alice.call("replay")
+    assert set(delayed) == {409}
+    assert last == 200
+    [value] = db.execute(
+        "select value from whatsapp_keys where company_id = %s and key_type = 'lid-mapping'",
+        [company_id],
+    ).fetchone()
+    assert value == "new"

@@ -1,0 +1,1214 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from supabase_auth_state.backoff import Timing
+from supabase_auth_state.errors import (
+    CompanyQuarantined,
+    LeaseHeld,
+    LeaseLost,
+    PoolClosed,
+    PoolError,
+    SessionBackoff,
+    StoreUnavailable,
+)
+from supabase_auth_state.pool import SessionPool
+from supabase_auth_state.slot import Ending, ending_of
+
+
+class FakeTime:
+    """A clock that moves only when a test says so, or by itself with every sleep."""
+
+    def __init__(self, *, by_itself: bool = False) -> None:
+        self.now = 1000.0
+        self.by_itself = by_itself
+        self.chance = 0.5
+        self.pauses: list[float] = []
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(now=lambda: self.now, sleep=self.sleep, random=lambda: self.chance)
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        if self.by_itself:
+            self.now += seconds
+            return
+        sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleepers.append((self.now + seconds, sleeper))
+        await sleeper
+
+    async def advance(self, seconds: float) -> None:
+        self.now += seconds
+        for wake_at, sleeper in self._sleepers:
+            if wake_at <= self.now and not sleeper.done():
+                sleeper.set_result(None)
+        await idle()
+
+
+async def idle() -> None:
+    """Let every task run until each waits for something outside."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+class FakeLease:
+    def __init__(self, company_id: str, token: int) -> None:
+        self.company_id = company_id
+        self.token = token
+        self.lost = asyncio.Event()
+
+    def check(self) -> None:
+        if self.lost.is_set():
+            raise LeaseLost(self.company_id, self.token)
+
+
+class FakeAuth:
+    def __init__(self, database: Database, company_id: str, owner: str, token: int) -> None:
+        self.company_id = company_id
+        self.lease = FakeLease(company_id, token)
+        self._database = database
+        self._owner = owner
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+        self._database.release(self.company_id, self._owner)
+
+
+class Database:
+    """Who owns which company, for pools that share the companies."""
+
+    def __init__(self) -> None:
+        self.owners: dict[str, str] = {}
+        self.opened: list[FakeAuth] = []
+        self.asked: list[tuple[str, str]] = []
+
+    def opener(self, owner: str) -> Callable[[str], Any]:
+        async def open_auth(company_id: str) -> FakeAuth:
+            self.asked.append((owner, company_id))
+            await asyncio.sleep(0)
+            if company_id in self.owners:
+                raise LeaseHeld(company_id, owner=self.owners[company_id], expires_at=None)
+            self.owners[company_id] = owner
+            auth = FakeAuth(self, company_id, owner, len(self.opened) + 1)
+            self.opened.append(auth)
+            return auth
+
+        return open_auth
+
+    def release(self, company_id: str, owner: str) -> None:
+        if self.owners.get(company_id) == owner:
+            del self.owners[company_id]
+
+
+class Session:
+    def __init__(self, company_id: str, auth: Any) -> None:
+        self.company_id = company_id
+        self.auth = auth
+        self.closed = 0
+
+    async def close(self) -> None:
+        self.closed += 1
+        await asyncio.sleep(0)
+
+
+class Factory:
+    """Makes sessions; ``outcomes`` are raised or awaited first, one per call."""
+
+    def __init__(self, *outcomes: Any) -> None:
+        self.outcomes = list(outcomes)
+        self.made: list[Session] = []
+        self.calls: list[str] = []
+        self.running = 0
+        self.most_running = 0
+
+    async def __call__(self, company_id: str, auth: Any) -> Session:
+        self.calls.append(company_id)
+        self.running += 1
+        self.most_running = max(self.running, self.most_running)
+        try:
+            await asyncio.sleep(0)
+            outcome = self.outcomes.pop(0) if self.outcomes else None
+            if isinstance(outcome, BaseException):
+                raise outcome
+            if outcome is not None:
+                await outcome
+        finally:
+            self.running -= 1
+        self.made.append(Session(company_id, auth))
+        return self.made[-1]
+
+
+class World:
+    """Pools over one database and one clock; nothing may be left when a test ends."""
+
+    def __init__(self) -> None:
+        self.time = FakeTime()
+        self.database = Database()
+        self.pools: list[SessionPool[Any]] = []
+
+    def pool(self, factory: Any, *, owner: str = "here", **options: Any) -> SessionPool[Any]:
+        options.setdefault("open_auth", self.database.opener(owner))
+        pool: SessionPool[Any] = SessionPool(factory, timing=self.time.timing, **options)
+        self.pools.append(pool)
+        return pool
+
+
+@pytest_asyncio.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    yield world
+    for pool in world.pools:
+        await pool.close_all()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert world.database.owners == {}
+
+
+def gate() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
+# get
+
+
+async def test_500_concurrent_gets_call_the_factory_once_and_give_one_session(world: World) -> None:
+    factory = Factory()
+    pool = world.pool(factory)
+    sessions = await asyncio.gather(*(pool.get("962302") for _ in range(500)))
+    assert factory.calls == ["962302"]
+    assert {id(session) for session in sessions} == {id(factory.made[0])}
+    assert len(world.database.opened) == 1
+
+
+async def test_get_again_gives_the_same_session_without_asking_anybody(world: World) -> None:
+    factory = Factory()
+    pool = world.pool(factory)
+    assert await pool.get("962302") is await pool.get("962302")
+    assert len(factory.calls) == 1
+
+
+async def test_the_factory_gets_the_company_and_its_auth_state(world: World) -> None:
+    pool = world.pool(Factory())
+    session = await pool.get("962302")
+    assert session.company_id == "962302"
+    assert session.auth is world.database.opened[0]
+
+
+async def test_companies_do_not_wait_for_each_other(world: World) -> None:
+    stuck = gate()
+    pool = world.pool(Factory(stuck))
+    waiting = asyncio.create_task(pool.get("slow"))
+    await idle()
+    assert (await pool.get("quick")).company_id == "quick"
+    stuck.set_result(None)
+    assert (await waiting).company_id == "slow"
+
+
+async def test_1000_companies_with_20_creations_at_a_time(world: World) -> None:
+    factory = Factory()
+    pool = world.pool(factory, max_creating=20)
+    companies = [str(number) for number in range(1000)]
+    sessions = await asyncio.gather(*(pool.get(company) for company in companies))
+    assert [session.company_id for session in sessions] == companies
+    assert factory.most_running == 20
+    await pool.close_all()
+    assert [session.closed for session in factory.made] == [1] * 1000
+
+
+async def test_an_up_company_costs_one_waiting_task_and_a_closed_one_none(world: World) -> None:
+    before = len(asyncio.all_tasks())
+    pool = world.pool(Factory())
+    for number in range(10):
+        await pool.get(str(number))
+    assert len(asyncio.all_tasks()) == before + 10
+    for number in range(10):
+        await pool.close(str(number))
+    await idle()
+    assert len(asyncio.all_tasks()) == before
+
+
+# Failures
+
+
+async def test_a_factory_that_fails_three_times_is_called_four_times_with_growing_pauses(
+    world: World,
+) -> None:
+    world.time.by_itself = True
+    factory = Factory(OSError("1"), OSError("2"), OSError("3"))
+    pool = world.pool(factory, backoff_base=1.0, backoff_cap=300.0)
+    for number in "123":
+        with pytest.raises(OSError, match=number):
+            await pool.get("962302")
+    await pool.get("962302")
+    assert len(factory.calls) == 4
+    assert world.time.pauses == [0.75, 1.5, 3.0]
+
+
+async def test_a_failing_factory_fails_all_its_waiters_once(world: World) -> None:
+    factory = Factory(OSError("no route"))
+    pool = world.pool(factory)
+    answers = await asyncio.gather(
+        *(pool.get("962302") for _ in range(500)), return_exceptions=True
+    )
+    assert {repr(answer) for answer in answers} == {"OSError('no route')"}
+    assert len(factory.calls) == 1
+
+
+async def test_a_failure_releases_the_company_before_anybody_hears_of_it(world: World) -> None:
+    pool = world.pool(Factory(OSError("no route")))
+    with pytest.raises(OSError, match="no route"):
+        await pool.get("962302")
+    assert world.database.owners == {}
+
+
+async def test_get_after_a_failure_waits_for_the_pause_and_no_longer(world: World) -> None:
+    factory = Factory(OSError("no route"))
+    pool = world.pool(factory, backoff_base=2.0)
+    with pytest.raises(OSError, match="no route"):
+        await pool.get("962302")
+    second = asyncio.create_task(pool.get("962302"))
+    await world.time.advance(1.4)
+    assert len(factory.calls) == 1
+    await world.time.advance(0.1)
+    assert (await second) is factory.made[0]
+
+
+async def test_get_after_the_pause_has_passed_does_not_wait(world: World) -> None:
+    pool = world.pool(Factory(OSError("no route")))
+    with pytest.raises(OSError, match="no route"):
+        await pool.get("962302")
+    await world.time.advance(1.0)
+    await pool.get("962302")
+    assert world.time.pauses == []
+
+
+async def test_a_company_that_pauses_takes_no_place_among_the_creations(world: World) -> None:
+    pool = world.pool(Factory(OSError("no route")), max_creating=1)
+    with pytest.raises(OSError, match="no route"):
+        await pool.get("down")
+    pausing = asyncio.create_task(pool.get("down"))
+    await idle()
+    await pool.get("962302")
+    await world.time.advance(1.0)
+    await pausing
+
+
+async def test_pauses_are_bounded(world: World) -> None:
+    world.time.by_itself = True
+    world.time.chance = 1.0
+    pool = world.pool(Factory(*(OSError("down") for _ in range(12))), backoff_cap=60.0)
+    for _ in range(12):
+        with pytest.raises(OSError, match="down"):
+            await pool.get("962302")
+    assert world.time.pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0, 60.0]
+
+
+async def test_a_failed_opening_of_the_auth_state_is_told_and_paused_like_any_failure(
+    world: World,
+) -> None:
+    async def open_auth(company_id: str) -> Any:
+        raise StoreUnavailable("no answer")
+
+    factory = Factory()
+    pool = world.pool(factory, open_auth=open_auth, backoff_base=2.0)
+    with pytest.raises(StoreUnavailable):
+        await pool.get("962302")
+    again = asyncio.create_task(pool.get("962302"))
+    await idle()
+    assert world.time.pauses == [1.5]
+    await world.time.advance(1.5)
+    with pytest.raises(StoreUnavailable):
+        await again
+    assert factory.calls == []
+
+
+async def test_a_company_owned_elsewhere_is_told_at_once_every_time(world: World) -> None:
+    here, there = world.pool(Factory()), world.pool(Factory(), owner="there")
+    await there.get("962302")
+    for _ in range(3):
+        with pytest.raises(LeaseHeld, match="there"):
+            await here.get("962302")
+    assert world.time.pauses == []
+    await there.close("962302")
+    await here.get("962302")
+
+
+async def test_a_factory_that_cancels_itself_fails_its_callers(world: World) -> None:
+    pool = world.pool(Factory(asyncio.CancelledError()))
+    with pytest.raises(PoolError, match="cancelled from within"):
+        await pool.get("962302")
+
+
+async def test_a_factory_that_is_no_coroutine_function_fails_its_callers(world: World) -> None:
+    pool = world.pool(lambda company_id, auth: 7)
+    with pytest.raises(TypeError):
+        await pool.get("962302")
+
+
+# Callers that are cancelled
+
+
+async def test_a_cancelled_caller_leaves_the_attempt_to_the_others(world: World) -> None:
+    making = gate()
+    factory = Factory(making)
+    pool = world.pool(factory)
+    callers = [asyncio.create_task(pool.get("962302")) for _ in range(100)]
+    await idle()
+    for caller in callers[::2]:
+        caller.cancel()
+    await idle()
+    making.set_result(None)
+    answers = await asyncio.gather(*callers, return_exceptions=True)
+    assert [isinstance(answer, asyncio.CancelledError) for answer in answers] == [True, False] * 50
+    assert factory.calls == ["962302"]
+    assert {id(answer) for answer in answers[1::2]} == {id(factory.made[0])}
+
+
+async def test_a_session_nobody_waits_for_any_more_stays_in_the_pool(world: World) -> None:
+    making = gate()
+    factory = Factory(making)
+    pool = world.pool(factory)
+    caller = asyncio.create_task(pool.get("962302"))
+    await idle()
+    caller.cancel()
+    making.set_result(None)
+    await idle()
+    assert pool.status() == {"962302": "up"}
+    assert await pool.get("962302") is factory.made[0]
+
+
+async def test_a_storm_of_cancellations_never_makes_a_second_session(world: World) -> None:
+    making = gate()
+    factory = Factory(making)
+    pool = world.pool(factory)
+    for _ in range(200):
+        caller = asyncio.create_task(pool.get("962302"))
+        await asyncio.sleep(0)
+        caller.cancel()
+    making.set_result(None)
+    await pool.get("962302")
+    assert len(factory.calls) == len(factory.made) == 1
+
+
+# close
+
+
+async def test_close_ends_the_session_then_releases_the_company(world: World) -> None:
+    order: list[str] = []
+
+    async def close_session(session: Session) -> None:
+        order.append("session" if session.auth.company_id in world.database.owners else "late")
+
+    pool = world.pool(Factory(), close_session=close_session)
+    await pool.get("962302")
+    await pool.close("962302")
+    assert order == ["session"]
+    assert world.database.owners == {}
+    assert pool.status() == {"962302": "down"}
+
+
+async def test_get_after_close_makes_a_new_session_at_once(world: World) -> None:
+    factory = Factory()
+    pool = world.pool(factory)
+    await pool.get("962302")
+    await pool.close("962302")
+    assert await pool.get("962302") is factory.made[1]
+    assert world.time.pauses == []
+
+
+async def test_get_during_close_waits_for_the_end_of_it(world: World) -> None:
+    closing = gate()
+
+    async def close_session(session: Session) -> None:
+        await closing
+
+    factory = Factory()
+    pool = world.pool(factory, close_session=close_session)
+    await pool.get("962302")
+    close = asyncio.create_task(pool.close("962302"))
+    await idle()
+    again = asyncio.create_task(pool.get("962302"))
+    await idle()
+    assert len(factory.calls) == 1
+    closing.set_result(None)
+    await close
+    assert await again is factory.made[1]
+
+
+async def test_close_stops_a_creation_and_tells_who_waits_for_it(world: World) -> None:
+    factory = Factory(gate())
+    pool = world.pool(factory)
+    caller = asyncio.create_task(pool.get("962302"))
+    await idle()
+    await pool.close("962302")
+    with pytest.raises(PoolError, match="closed while"):
+        await caller
+    assert factory.running == 0
+    assert world.database.owners == {}
+
+
+async def test_close_before_the_attempt_has_begun_tells_who_waits_for_it(world: World) -> None:
+    pool = world.pool(Factory())
+    caller = asyncio.create_task(pool.get("962302"))
+    await asyncio.sleep(0)
+    await pool.close("962302")
+    with pytest.raises(PoolError, match="closed while"):
+        await caller
+
+
+async def test_close_waits_for_a_lease_that_was_asked_for_and_releases_it(world: World) -> None:
+    answer = gate()
+    open_auth = world.database.opener("here")
+
+    async def slowly(company_id: str) -> Any:
+        await answer
+        return await open_auth(company_id)
+
+    pool = world.pool(Factory(), open_auth=slowly)
+    caller = asyncio.create_task(pool.get("962302"))
+    await idle()
+    close = asyncio.create_task(pool.close("962302"))
+    await idle()
+    assert not close.done()
+    answer.set_result(None)
+    await close
+    assert len(world.database.opened) == 1
+    assert world.database.owners == {}
+    with pytest.raises(PoolError, match="closed while"):
+        await caller
+
+
+async def test_a_session_finished_in_spite_of_close_is_closed(world: World) -> None:
+    made: list[Session] = []
+
+    async def stubborn(company_id: str, auth: Any) -> Session:
+        try:
+            await gate()
+        except asyncio.CancelledError:
+            made.append(Session(company_id, auth))
+        return made[0]
+
+    pool = world.pool(stubborn)
+    caller = asyncio.create_task(pool.get("962302"))
+    await idle()
+    await pool.close("962302")
+    assert made[0].closed == 1
+    with pytest.raises(PoolError, match="closed while"):
+        await caller
+
+
+async def test_close_that_is_cancelled_goes_on(world: World) -> None:
+    closing = gate()
+
+    async def close_session(session: Session) -> None:
+        await closing
+
+    pool = world.pool(Factory(), close_session=close_session)
+    await pool.get("962302")
+    close = asyncio.create_task(pool.close("962302"))
+    await idle()
+    close.cancel()
+    closing.set_result(None)
+    await idle()
+    assert close.cancelled()
+    assert world.database.owners == {}
+
+
+async def test_a_close_that_fails_still_releases_the_company_and_is_logged_without_its_text(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def close_session(session: Session) -> None:
+        raise OSError("noiseKey=abc")
+
+    pool = world.pool(Factory(), close_session=close_session)
+    await pool.get("962302")
+    await pool.close("962302")
+    assert world.database.owners == {}
+    assert "962302: closing failed (OSError)" in caplog.text
+    assert "noiseKey" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["aclose", "close", "end", "disconnect"])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_sessions_are_closed_by_their_own_method(world: World, name: str, kind: str) -> None:
+    closed: list[str] = []
+
+    async def later() -> None:
+        closed.append(name)
+
+    def close(session: object) -> Any:
+        return later() if kind == "async" else closed.append(name)
+
+    kind_of_session = type("Socket", (), {name: close})
+
+    async def factory(company_id: str, auth: Any) -> Any:
+        return kind_of_session()
+
+    pool = world.pool(factory)
+    await pool.get("962302")
+    await pool.close("962302")
+    assert closed == [name]
+
+
+async def test_a_session_without_a_way_to_close_it_is_named(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def factory(company_id: str, auth: Any) -> dict[str, str]:
+        return {"noiseKey": "abc"}
+
+    pool = world.pool(factory)
+    await pool.get("962302")
+    await pool.close("962302")
+    assert "a session of type dict has none of aclose, close, end, disconnect" in caplog.text
+    assert "noiseKey" not in caplog.text
+
+
+async def test_close_of_an_unknown_company_does_nothing(world: World) -> None:
+    pool = world.pool(Factory())
+    await pool.close("never seen")
+    assert pool.status() == {}
+
+
+async def test_close_all_leaves_no_task_and_no_lease_whatever_was_going_on(world: World) -> None:
+    before = asyncio.all_tasks()
+    factory = Factory(None, OSError("down"), gate())
+    pool = world.pool(factory, idle_after=60.0)
+    await pool.get("up")
+    with pytest.raises(OSError, match="down"):
+        await pool.get("pausing")
+    callers = [asyncio.create_task(pool.get(company)) for company in ("pausing", "creating")]
+    pool.serve(["up", "served"])
+    await idle()
+    pool.report("served", 408)
+    assert pool.status() == {
+        "up": "up", "pausing": "opening", "creating": "opening", "served": "opening"
+    }  # fmt: skip
+    await pool.close_all()
+    assert asyncio.all_tasks() == before
+    assert world.database.owners == {}
+    assert [type(caller.exception()) for caller in callers] == [PoolClosed, PoolClosed]
+
+
+async def test_a_closed_pool_refuses_everything_and_may_be_closed_again(world: World) -> None:
+    async with world.pool(Factory()) as pool:
+        await pool.get("962302")
+    with pytest.raises(PoolClosed):
+        await pool.get("962302")
+    with pytest.raises(PoolClosed):
+        pool.serve(["962302"])
+    pool.report("962302", 408)
+    await pool.close_all()
+    assert pool.status() == {"962302": "down"}
+
+
+# report
+
+
+class BaileysError(Exception):
+    def __init__(self, code: object) -> None:
+        self.statusCode = code
+
+
+class HttpError(Exception):
+    status_code = 440
+
+
+@pytest.mark.parametrize(
+    ("reason", "ending"),
+    [
+        (401, Ending.LOGGED_OUT),
+        (440, Ending.REPLACED),
+        (515, Ending.RESTART),
+        (428, Ending.LOST),
+        (403, Ending.LOST),
+        (None, Ending.LOST),
+        ("401", Ending.LOST),
+        (BaileysError(515), Ending.RESTART),
+        (BaileysError(401), Ending.LOGGED_OUT),
+        (BaileysError(["401"]), Ending.LOST),
+        (HttpError(), Ending.REPLACED),
+        (OSError("reset"), Ending.LOST),
+    ],
+)
+def test_reasons_are_read_from_codes_and_from_errors_with_a_code(
+    reason: object, ending: Ending
+) -> None:
+    assert ending_of(reason) is ending
+
+
+async def test_401_quarantines_the_company_until_it_is_reinstated(world: World) -> None:
+    factory = Factory()
+    pool = world.pool(factory)
+    session = await pool.get("962302")
+    pool.report("962302", 401)
+    await world.time.advance(10**6)
+    assert session.closed == 1
+    assert world.database.owners == {}
+    assert pool.status() == {"962302": "quarantined"}
+    with pytest.raises(CompanyQuarantined, match=r"962302.*401.*reinstate"):
+        await pool.get("962302")
+    pool.reinstate("962302")
+    assert await pool.get("962302") is factory.made[1]
+
+
+async def test_440_yields_and_does_not_fight(world: World) -> None:
+    factory = Factory()
+    pool = world.pool(factory, yield_base=400.0)
+    session = await pool.get("962302")
+    pool.report("962302", 440)
+    await idle()
+    assert session.closed == 1
+    assert world.database.owners == {}
+    assert pool.status() == {"962302": "yielded"}
+    await world.time.advance(299.0)
+    with pytest.raises(SessionBackoff, match="440") as refused:
+        await pool.get("962302")
+    assert refused.value.retry_after == pytest.approx(1.0)
+    await world.time.advance(2.0)
+    assert len(factory.calls) == 1
+    assert pool.status() == {"962302": "down"}
+    assert await pool.get("962302") is factory.made[1]
+
+
+async def test_each_440_in_a_row_yields_for_longer_up_to_a_bound(world: World) -> None:
+    pool = world.pool(Factory(), yield_base=100.0, yield_cap=300.0)
+    waits = []
+    for _ in range(4):
+        await pool.get("962302")
+        pool.report("962302", 440)
+        with pytest.raises(SessionBackoff) as refused:
+            await pool.get("962302")
+        waits.append(refused.value.retry_after)
+        await world.time.advance(waits[-1])
+    assert waits == [75.0, 150.0, 225.0, 225.0]
+
+
+async def test_reinstate_ends_yielding_at_once(world: World) -> None:
+    factory = Factory()
+    pool = world.pool(factory)
+    await pool.get("962302")
+    pool.report("962302", 440)
+    pool.reinstate("962302")
+    assert await pool.get("962302") is factory.made[1]
+    assert world.time.pauses == []
+
+
+async def test_515_restarts_at_once_with_the_same_auth_state(world: World) -> None:
+    factory = Factory()
+    pool = world.pool(factory)
+    old = await pool.get("962302")
+    pool.report("962302", 515)
+    new = await pool.get("962302")
+    assert new is factory.made[1]
+    assert (old.closed, new.closed) == (1, 0)
+    assert new.auth is old.auth
+    assert len(world.database.opened) == 1
+    assert world.time.pauses == []
+
+
+async def test_515_again_and_again_backs_off(world: World) -> None:
+    world.time.by_itself = True
+    pool = world.pool(Factory())
+    for _ in range(5):
+        await pool.get("962302")
+        pool.report("962302", 515)
+    await pool.get("962302")
+    assert world.time.pauses == [0.75, 1.5]
+
+
+@pytest.mark.parametrize("reason", [408, 428, 500, 503, None])
+async def test_any_other_end_makes_a_new_session_after_a_pause_by_itself(
+    world: World, reason: object
+) -> None:
+    factory = Factory()
+    pool = world.pool(factory, backoff_base=2.0)
+    session = await pool.get("962302")
+    pool.report("962302", reason)
+    await idle()
+    assert session.closed == 1
+    assert world.database.owners == {}
+    assert len(factory.calls) == 1
+    await world.time.advance(1.5)
+    assert pool.status() == {"962302": "up"}
+    assert len(factory.calls) == 2
+
+
+async def test_a_lost_session_is_tried_again_with_growing_pauses_until_it_is_back(
+    world: World,
+) -> None:
+    world.time.by_itself = True
+    factory = Factory(None, OSError("1"), OSError("2"))
+    pool = world.pool(factory)
+    await pool.get("962302")
+    pool.report("962302", 428)
+    await idle()
+    assert pool.status() == {"962302": "up"}
+    assert world.time.pauses == [0.75, 1.5, 3.0]
+
+
+async def test_a_lost_session_that_another_pool_has_taken_is_left_to_it(world: World) -> None:
+    here, there = world.pool(Factory()), world.pool(Factory(), owner="there")
+    await here.get("962302")
+    here.report("962302", 428)
+    await idle()
+    await there.get("962302")
+    await world.time.advance(1.0)
+    assert here.status() == {"962302": "down"}
+    await world.time.advance(10**6)
+    assert [owner for owner, _ in world.database.asked] == ["here", "there", "here"]
+
+
+async def test_a_session_that_lived_long_begins_with_short_pauses_again(world: World) -> None:
+    world.time.by_itself = True
+    pool = world.pool(Factory(OSError("1"), OSError("2")), backoff_cap=60.0)
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"^[12]$"):
+            await pool.get("962302")
+    await pool.get("962302")
+    await world.time.advance(60.0)
+    pool.report("962302", 428)
+    await pool.get("962302")
+    assert world.time.pauses == [0.75, 1.5, 0.75]
+
+
+async def test_a_session_that_flaps_gets_growing_pauses(world: World) -> None:
+    world.time.by_itself = True
+    pool = world.pool(Factory())
+    for _ in range(4):
+        await pool.get("962302")
+        pool.report("962302", 428)
+    await pool.get("962302")
+    assert world.time.pauses == [0.75, 1.5, 3.0, 6.0]
+
+
+async def test_callers_during_a_reconnect_join_it(world: World) -> None:
+    factory = Factory()
+    pool = world.pool(factory)
+    await pool.get("962302")
+    pool.report("962302", 428)
+    callers = [asyncio.create_task(pool.get("962302")) for _ in range(50)]
+    await world.time.advance(1.0)
+    assert {id(session) for session in await asyncio.gather(*callers)} == {id(factory.made[1])}
+
+
+async def test_a_report_about_a_replaced_session_is_ignored(world: World) -> None:
+    factory = Factory()
+    pool = world.pool(factory)
+    old = await pool.get("962302")
+    pool.report("962302", 515, session=old)
+    new = await pool.get("962302")
+    pool.report("962302", 401, session=old)
+    await idle()
+    assert await pool.get("962302") is new
+
+
+async def test_what_a_session_reports_while_it_is_closed_is_ignored(world: World) -> None:
+    async def close_session(session: Session) -> None:
+        pool.report("962302", 428)
+        pool.report("962302", 428, session=session)
+
+    factory = Factory()
+    pool = world.pool(factory, close_session=close_session)
+    await pool.get("962302")
+    await pool.close("962302")
+    await world.time.advance(10**6)
+    assert pool.status() == {"962302": "down"}
+    assert len(factory.calls) == 1
+
+
+async def test_a_company_that_was_closed_is_not_brought_back_when_a_later_get_fails(
+    world: World,
+) -> None:
+    factory = Factory(None, OSError("no route"))
+    pool = world.pool(factory)
+    await pool.get("962302")
+    await pool.close("962302")
+    with pytest.raises(OSError, match="no route"):
+        await pool.get("962302")
+    await world.time.advance(10**6)
+    assert len(factory.calls) == 2
+
+
+async def test_what_the_old_session_says_during_the_pause_is_ignored(world: World) -> None:
+    factory = Factory()
+    pool = world.pool(factory)
+    await pool.get("962302")
+    pool.report("962302", 428)
+    await idle()
+    pool.report("962302", 401)
+    await world.time.advance(1.0)
+    assert pool.status() == {"962302": "up"}
+
+
+async def test_a_report_about_an_unknown_company_is_ignored(world: World) -> None:
+    pool = world.pool(Factory())
+    pool.report("never seen", 401)
+    pool.reinstate("never seen")
+    assert pool.status() == {}
+
+
+# report while the factory runs
+
+
+def dies_while_made(pool: Callable[[], SessionPool[Any]], reason: int) -> Any:
+    async def die() -> None:
+        pool().report("962302", reason)
+
+    return die()
+
+
+async def test_no_reconnect_while_a_session_is_being_made(world: World) -> None:
+    making = gate()
+    factory = Factory(making)
+    pool = world.pool(factory)
+    caller = asyncio.create_task(pool.get("962302"))
+    await idle()
+    for _ in range(10):
+        pool.report("962302", 428)
+        await idle()
+    assert len(factory.calls) == 1
+    making.set_result(None)
+    with pytest.raises(PoolError, match="ended while it was being made"):
+        await caller
+    assert factory.made[0].closed == 1
+    assert world.database.owners == {}
+
+
+async def test_515_while_the_session_is_made_restarts_it_for_the_same_callers(world: World) -> None:
+    factory = Factory(dies_while_made(lambda: pool, 515))
+    pool = world.pool(factory)
+    session = await pool.get("962302")
+    assert session is factory.made[1]
+    assert factory.made[0].closed == 1
+    assert len(world.database.opened) == 1
+
+
+async def test_515_followed_by_a_failing_factory_restarts_it_for_the_same_callers(
+    world: World,
+) -> None:
+    async def pair_then_fail() -> None:
+        pool.report("962302", 515)
+        raise ConnectionError("closed to restart")
+
+    factory = Factory(pair_then_fail())
+    pool = world.pool(factory)
+    assert await pool.get("962302") is factory.made[0]
+    assert len(factory.calls) == 2
+    assert len(world.database.opened) == 1
+
+
+@pytest.mark.parametrize(("reason", "status"), [(401, "quarantined"), (440, "yielded")])
+async def test_401_and_440_while_the_session_is_made_hold_as_after_it(
+    world: World, reason: int, status: str
+) -> None:
+    factory = Factory(dies_while_made(lambda: pool, reason))
+    pool = world.pool(factory)
+    with pytest.raises(PoolError, match="ended while it was being made"):
+        await pool.get("962302")
+    assert factory.made[0].closed == 1
+    assert pool.status() == {"962302": status}
+    assert world.database.owners == {}
+
+
+async def test_an_old_sessions_report_does_not_end_the_one_being_made(world: World) -> None:
+    making = gate()
+    factory = Factory(None, making)
+    pool = world.pool(factory)
+    old = await pool.get("962302")
+    pool.report("962302", 515, session=old)
+    await idle()
+    pool.report("962302", 401, session=old)
+    making.set_result(None)
+    assert await pool.get("962302") is factory.made[1]
+
+
+# Leases
+
+
+async def test_a_lost_lease_closes_the_session_and_leaves_the_company_to_its_new_owner(
+    world: World,
+) -> None:
+    factory = Factory()
+    pool = world.pool(factory)
+    session = await pool.get("962302")
+    world.database.owners["962302"] = "there"
+    session.auth.lease.lost.set()
+    await idle()
+    assert session.closed == 1
+    await world.time.advance(1.0)
+    assert pool.status() == {"962302": "down"}
+    with pytest.raises(LeaseHeld, match="there"):
+        await pool.get("962302")
+    assert len(factory.calls) == 1
+    world.database.owners.clear()
+
+
+async def test_a_lost_lease_that_nobody_took_is_acquired_again_after_a_pause(world: World) -> None:
+    factory = Factory()
+    pool = world.pool(factory)
+    session = await pool.get("962302")
+    session.auth.lease.lost.set()
+    await idle()
+    assert len(factory.calls) == 1
+    await world.time.advance(1.0)
+    assert (await pool.get("962302")).auth.lease.token == 2
+
+
+async def test_a_lease_lost_while_the_session_is_made_stops_the_factory(world: World) -> None:
+    factory = Factory(gate())
+    pool = world.pool(factory)
+    caller = asyncio.create_task(pool.get("962302"))
+    await idle()
+    world.database.opened[0].lease.lost.set()
+    with pytest.raises(LeaseLost, match="962302"):
+        await caller
+    assert factory.running == 0
+
+
+async def test_a_lease_lost_before_a_restart_is_acquired_anew(world: World) -> None:
+    closing = gate()
+
+    async def close_session(session: Session) -> None:
+        await closing
+
+    factory = Factory()
+    pool = world.pool(factory, close_session=close_session)
+    session = await pool.get("962302")
+    pool.report("962302", 515)
+    await idle()
+    session.auth.lease.lost.set()
+    closing.set_result(None)
+    with pytest.raises(LeaseLost):
+        await pool.get("962302")
+    await world.time.advance(1.0)
+    assert (await pool.get("962302")).auth.lease.token == 2
+    assert len(factory.calls) == 2
+
+
+async def test_an_auth_state_without_a_lease_works_too(world: World) -> None:
+    class Plain:
+        lease = None
+
+        async def close(self) -> None:
+            pass
+
+    async def open_auth(company_id: str) -> Any:
+        return Plain()
+
+    pool = world.pool(Factory(), open_auth=open_auth)
+    session = await pool.get("962302")
+    pool.report("962302", 515)
+    assert (await pool.get("962302")).auth is session.auth
+
+
+# Everything at once
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_in_any_storm_a_company_has_one_session_at_most_and_nothing_is_left(
+    world: World, seed: int
+) -> None:
+    chance = random.Random(seed)
+    open_sessions: list[str] = []
+    doubled: list[str] = []
+    auths: dict[str, Any] = {}
+
+    async def rest() -> None:
+        for _ in range(chance.randrange(6)):
+            await asyncio.sleep(0)
+
+    async def factory(company_id: str, auth: Any) -> Session:
+        auths[company_id] = auth
+        await rest()
+        if chance.random() < 0.3:
+            raise OSError("no route")
+        doubled.extend(other for other in open_sessions if other == company_id)
+        open_sessions.append(company_id)
+        return Session(company_id, auth)
+
+    async def close_session(session: Session) -> None:
+        await rest()
+        open_sessions.remove(session.company_id)
+
+    def lose_lease(company_id: str) -> None:
+        if company_id in auths:
+            auths[company_id].lease.lost.set()
+
+    pool = world.pool(factory, close_session=close_session, max_creating=2, idle_after=50.0)
+    steps: list[Callable[[str], Any]] = [
+        lambda company: callers.append(asyncio.create_task(pool.get(company))),
+        lambda company: callers.append(asyncio.create_task(pool.close(company))),
+        lambda company: chance.choice(callers).cancel() if callers else None,
+        lambda company: pool.report(company, chance.choice([401, 408, 440, 515])),
+        pool.reinstate,
+        lose_lease,
+    ]
+    callers: list[asyncio.Task[Any]] = []
+    for _ in range(300):
+        chance.choices(steps, weights=[8, 1, 4, 3, 2, 1])[0](chance.choice("abc"))
+        await rest()
+        if chance.random() < 0.1:
+            await world.time.advance(chance.choice([1.0, 10.0, 100.0]))
+    await pool.close_all()
+    answers = await asyncio.gather(*callers, return_exceptions=True)
+    unexpected = [
+        a for a in answers if isinstance(a, BaseException) and not isinstance(a, EXPECTED)
+    ]
+    assert unexpected == []
+    assert any(isinstance(answer, Session) for answer in answers)
+    assert doubled == open_sessions == []
+
+
+EXPECTED = (OSError, PoolError, LeaseLost, asyncio.CancelledError)
+
+
+# Idle sessions
+
+
+async def test_a_session_nobody_asks_for_is_closed_after_its_idle_time(world: World) -> None:
+    factory = Factory()
+    pool = world.pool(factory, idle_after=60.0)
+    await pool.get("idle")
+    await pool.get("busy")
+    await world.time.advance(40.0)
+    await pool.get("busy")
+    await world.time.advance(20.0)
+    assert pool.status() == {"idle": "down", "busy": "up"}
+    await world.time.advance(39.0)
+    assert pool.status() == {"idle": "down", "busy": "up"}
+    await world.time.advance(1.0)
+    assert pool.status() == {"idle": "down", "busy": "down"}
+    assert await pool.get("idle") is factory.made[2]
+
+
+async def test_served_companies_are_not_idle(world: World) -> None:
+    pool = world.pool(Factory(), idle_after=60.0)
+    pool.serve(["962302"], every=10**6)
+    await world.time.advance(10**5)
+    assert pool.status() == {"962302": "up"}
+
+
+# serve
+
+
+async def test_serve_opens_what_is_free_and_takes_over_what_becomes_free(world: World) -> None:
+    here, there = world.pool(Factory()), world.pool(Factory(), owner="there")
+    await there.get("b")
+    here.serve(["a", "b"], every=30.0)
+    await idle()
+    assert here.status() == {"a": "up", "b": "down"}
+    del world.database.owners["b"]
+    await world.time.advance(30.0)
+    assert here.status() == {"a": "up", "b": "up"}
+
+
+async def test_a_served_company_that_is_closed_moves_to_another_pool(world: World) -> None:
+    here, there = world.pool(Factory()), world.pool(Factory(), owner="there")
+    for pool in (here, there):
+        pool.serve(["962302"], every=30.0)
+        await idle()
+    await here.close("962302")
+    await world.time.advance(30.0)
+    assert (here.status(), there.status()) == ({"962302": "down"}, {"962302": "up"})
+
+
+async def test_a_served_company_nobody_else_wants_comes_back(world: World) -> None:
+    pool = world.pool(Factory())
+    pool.serve(["962302"], every=30.0)
+    await idle()
+    await pool.close("962302")
+    await world.time.advance(30.0)
+    assert pool.status() == {"962302": "down"}
+    await world.time.advance(30.0)
+    assert pool.status() == {"962302": "up"}
+
+
+async def test_serve_takes_no_more_than_at_most_and_shares_the_rest(world: World) -> None:
+    companies = [str(number) for number in range(12)]
+    here, there = world.pool(Factory()), world.pool(Factory(), owner="there")
+    here.serve(companies, at_most=7)
+    there.serve(companies, at_most=7)
+    await world.time.advance(30.0)
+    assert sorted(world.database.owners) == sorted(companies)
+    shares = [list(world.database.owners.values()).count(owner) for owner in ("here", "there")]
+    assert sum(shares) == 12
+    assert max(shares) <= 7
+
+
+async def test_serve_goes_on_looking_while_what_it_asked_for_is_owned_elsewhere(
+    world: World,
+) -> None:
+    companies = [str(number) for number in range(50)]
+    there = world.pool(Factory(), owner="there")
+    for company in companies[:49]:
+        await there.get(company)
+    here = world.pool(Factory())
+    here.serve(companies, at_most=1)
+    for _ in range(20):
+        await idle()
+    assert [company for company, status in here.status().items() if status == "up"] == ["49"]
+
+
+async def test_serve_leaves_quarantined_yielded_and_pausing_companies_alone(world: World) -> None:
+    factory = Factory(None, None, OSError("down"))
+    pool = world.pool(factory, backoff_base=1000.0, backoff_cap=1000.0, yield_base=1000.0)
+    world.time.chance = 0.0
+    pool.serve(["a", "b", "c"], every=30.0)
+    await idle()
+    pool.report(factory.calls[0], 401)
+    pool.report(factory.calls[1], 440)
+    await world.time.advance(30.0)
+    await world.time.advance(30.0)
+    assert len(factory.calls) == 3
+    await world.time.advance(1000.0)
+    assert sorted(pool.status().values()) == ["quarantined", "up", "up"]
+
+
+async def test_serve_again_replaces_the_list_and_keeps_what_is_up(world: World) -> None:
+    factory = Factory()
+    pool = world.pool(factory)
+    pool.serve(["a"], every=30.0)
+    await idle()
+    pool.serve(["b"], every=30.0)
+    await idle()
+    assert pool.status() == {"a": "up", "b": "up"}
+    await pool.close("a")
+    await world.time.advance(10**6)
+    assert pool.status() == {"a": "down", "b": "up"}
+
+
+# Logs
+
+
+async def test_a_failure_nobody_asked_about_is_logged_once_and_nowhere_else(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = world.pool(Factory(OSError("no route")))
+    pool.serve(["962302"])
+    await idle()
+    gc.collect()
+    assert [record.name for record in caplog.records] == ["supabase_auth_state"]
+
+
+async def test_the_log_names_company_reason_and_pause_but_not_a_foreign_errors_text(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "supabase_auth_state")
+    pool = world.pool(Factory(OSError("noiseKey=abc"), StoreUnavailable("no answer in 10 s")))
+    with pytest.raises(OSError, match="noiseKey"):
+        await pool.get("962302")
+    assert "company 962302: no session (OSError), next attempt not before 0.8 s" in caplog.text
+    await world.time.advance(1.0)
+    with pytest.raises(StoreUnavailable):
+        await pool.get("962302")
+    assert "(StoreUnavailable: no answer in 10 s)" in caplog.text
+    assert "noiseKey" not in caplog.text

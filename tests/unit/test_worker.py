@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from supabase_auth_state.backoff import Timing
+from supabase_auth_state.errors import (
+    ConfigurationError,
+    LeaseHeld,
+    SchemaMissing,
+    StoreUnavailable,
+)
+from supabase_auth_state.worker import (
+    CleanupReport,
+    parse_interval,
+    run_cleanup,
+    start_automatic_cleanup,
+)
+
+STATS = {"rows": 7, "bytes": 700, "expired": 0, "by_type": {}, "by_company": []}
+
+
+class SlowBatch:
+    """A batch that says when it has begun and ends when it is told."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.end = asyncio.Event()
+
+    async def run(self) -> int:
+        self.begun.set()
+        await self.end.wait()
+        return 1
+
+
+class FakeRest:
+    """A database whose clean-up has batches to delete; an exception among them is raised."""
+
+    def __init__(self, *batches: Any) -> None:
+        self.batches = list(batches)
+        self.owner: str | None = None
+        self.calls: list[str] = []
+        self.closed = False
+
+    async def rpc(self, function: str, params: dict[str, Any], **options: Any) -> Any:
+        self.calls.append(function)
+        await asyncio.sleep(0)
+        return await getattr(self, function)(**params)
+
+    async def acquire_whatsapp_lease(self, **params: Any) -> dict[str, Any]:
+        if self.owner is not None:
+            return {"token": None, "owner": self.owner, "expires_at": None}
+        self.owner = params["p_owner"]
+        return {"token": 1, "expires_at": None}
+
+    async def release_whatsapp_lease(self, **params: Any) -> bool:
+        self.owner = None
+        return True
+
+    async def cleanup_expired_whatsapp_keys(self, p_batch_size: int) -> int:
+        batch = self.batches.pop(0) if self.batches else 0
+        if isinstance(batch, Exception):
+            raise batch
+        if isinstance(batch, SlowBatch):
+            return await batch.run()
+        return int(batch)
+
+    async def whatsapp_storage_stats(self) -> dict[str, Any]:
+        return STATS
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakeTime:
+    """Sleeps end when the test says so; their lengths are kept."""
+
+    def __init__(self) -> None:
+        self.pauses: asyncio.Queue[float] = asyncio.Queue()
+        self.wake = asyncio.Semaphore(0)
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(now=lambda: 0.0, sleep=self.sleep, random=lambda: 0.5)
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.put_nowait(seconds)
+        await self.wake.acquire()
+
+    async def next_pause(self) -> float:
+        """Wait for the worker to pause, and end the pause."""
+        pause = await asyncio.wait_for(self.pauses.get(), 5)
+        self.wake.release()
+        return pause
+
+
+@pytest.fixture
+def time() -> FakeTime:
+    return FakeTime()
+
+
+@pytest.fixture(autouse=True)
+def patched_open_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a FakeRest stand where a client is taken."""
+    monkeypatch.setattr(
+        "supabase_auth_state.worker.open_rest", lambda settings=None, client=None: client
+    )
+
+
+# parse_interval
+
+
+@pytest.mark.parametrize(
+    ("interval", "seconds"),
+    [("90s", 90), ("15m", 900), ("6h", 21600), ("1d", 86400), (" 6H ", 21600), ("1.5h", 5400),
+     ("30", 30), (30, 30), (1.5, 1.5)],
+)  # fmt: skip
+def test_an_interval_is_a_number_with_a_unit_or_seconds(
+    interval: str | float, seconds: float
+) -> None:
+    assert parse_interval(interval) == seconds
+
+
+@pytest.mark.parametrize("interval", ["", "h", "6 h", "6w", "-6h", "0", "0.5s", "six", "1h30m", -1])
+def test_what_is_no_interval_is_refused_with_examples(interval: str | float) -> None:
+    with pytest.raises(ConfigurationError, match="write 90s, 15m, 6h or 1d"):
+        parse_interval(interval)
+
+
+# run_cleanup
+
+
+async def test_a_run_deletes_batch_by_batch_until_nothing_is_left_then_measures() -> None:
+    rest: Any = FakeRest(5000, 5000, 12, 0)
+    report = await run_cleanup(rest, timing=Timing(now=lambda: 0.0))
+    assert report == CleanupReport(deleted=10012, complete=True, seconds=0.0, stats=STATS)
+    assert rest.calls == [
+        "acquire_whatsapp_lease",
+        *["cleanup_expired_whatsapp_keys"] * 4,
+        "release_whatsapp_lease",
+        "whatsapp_storage_stats",
+    ]
+
+
+async def test_a_run_while_another_process_is_at_it_deletes_nothing() -> None:
+    rest: Any = FakeRest(5000)
+    rest.owner = "another/1"
+    with pytest.raises(LeaseHeld, match="another/1"):
+        await run_cleanup(rest)
+    assert rest.calls == ["acquire_whatsapp_lease"]
+
+
+async def test_a_run_told_to_stop_ends_after_its_batch_and_says_so() -> None:
+    batch, stopping = SlowBatch(), asyncio.Event()
+    rest: Any = FakeRest(100, batch, 100)
+    running = asyncio.create_task(run_cleanup(rest, stopping=stopping))
+    await batch.begun.wait()
+    stopping.set()
+    batch.end.set()
+    report = await running
+    assert (report.deleted, report.complete, report.stats) == (101, False, None)
+    assert rest.owner is None
+
+
+async def test_a_run_that_fails_gives_the_lease_back() -> None:
+    rest: Any = FakeRest(100, StoreUnavailable("no answer"))
+    with pytest.raises(StoreUnavailable):
+        await run_cleanup(rest)
+    assert rest.owner is None
+
+
+# start_automatic_cleanup
+
+
+async def test_runs_begin_within_a_minute_and_follow_each_other_with_jitter(
+    time: FakeTime,
+) -> None:
+    rest: Any = FakeRest()
+    reports: list[CleanupReport] = []
+    async with start_automatic_cleanup(
+        "6h", client=rest, on_report=reports.append, timing=time.timing
+    ) as worker:
+        assert [await time.next_pause() for _ in range(3)] == [30.0, 21600.0, 21600.0]
+        assert [report.stats for report in reports] == [STATS, STATS]
+        assert worker.last_report is reports[-1]
+
+
+async def test_a_short_interval_begins_within_the_interval(time: FakeTime) -> None:
+    rest: Any = FakeRest()
+    async with start_automatic_cleanup(10, client=rest, timing=time.timing):
+        assert await time.next_pause() == 5.0
+
+
+async def test_outages_are_survived_with_growing_pauses_up_to_the_interval(
+    time: FakeTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    rest: Any = FakeRest(
+        StoreUnavailable("no answer"), SchemaMissing("not there"), StoreUnavailable("no answer"), 3
+    )
+    async with start_automatic_cleanup("90s", client=rest, timing=time.timing) as worker:
+        pauses = [await time.next_pause() for _ in range(5)]
+        assert pauses == [30.0, 22.5, 45.0, 67.5, 90.0]
+        assert worker.last_report is not None
+        assert worker.last_report.deleted == 3
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
+
+
+async def test_another_process_at_it_is_no_failure(
+    time: FakeTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "supabase_auth_state")
+    rest: Any = FakeRest()
+    rest.owner = "another/1"
+    async with start_automatic_cleanup("6h", client=rest, timing=time.timing) as worker:
+        assert [await time.next_pause() for _ in range(2)] == [30.0, 21600.0]
+        assert worker.last_report is None
+    assert "clean-up: another/1 is at it" in caplog.text
+
+
+async def test_stop_between_runs_ends_at_once_and_leaves_no_task(time: FakeTime) -> None:
+    before = asyncio.all_tasks()
+    rest: Any = FakeRest()
+    worker = start_automatic_cleanup("6h", client=rest, timing=time.timing)
+    await asyncio.wait_for(time.pauses.get(), 5)
+    await worker.stop()
+    assert asyncio.all_tasks() == before
+    assert rest.calls == []
+    await worker.stop()
+
+
+async def test_stop_before_the_first_step_ends_at_once(time: FakeTime) -> None:
+    rest: Any = FakeRest()
+    await start_automatic_cleanup("6h", client=rest, timing=time.timing).stop()
+    assert rest.calls == []
+
+
+async def test_stop_during_a_run_waits_for_the_batch_and_no_other(time: FakeTime) -> None:
+    batch = SlowBatch()
+    rest: Any = FakeRest(batch, 100)
+    worker = start_automatic_cleanup("6h", client=rest, timing=time.timing)
+    await time.next_pause()
+    await batch.begun.wait()
+    stopping = asyncio.create_task(worker.stop())
+    await asyncio.sleep(0)
+    assert not stopping.done()
+    batch.end.set()
+    await stopping
+    assert rest.calls.count("cleanup_expired_whatsapp_keys") == 1
+    assert rest.owner is None
+
+
+async def test_stop_during_a_request_that_never_ends_gives_it_up_and_the_lease_back(
+    time: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supabase_auth_state.worker._STOP_WITHIN", 0.0)
+    batch = SlowBatch()
+    rest: Any = FakeRest(batch)
+    worker = start_automatic_cleanup("6h", client=rest, timing=time.timing)
+    await time.next_pause()
+    await batch.begun.wait()
+    await worker.stop()
+    assert rest.owner is None
+
+
+async def test_a_client_of_the_users_own_is_left_open(time: FakeTime) -> None:
+    rest: Any = FakeRest()
+    async with start_automatic_cleanup("6h", client=rest, timing=time.timing):
+        await time.next_pause()
+    assert not rest.closed
+
+
+async def test_connections_opened_here_are_closed(
+    time: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest: Any = FakeRest()
+    monkeypatch.setattr("supabase_auth_state.worker.open_rest", lambda settings, client: rest)
+    async with start_automatic_cleanup("6h", timing=time.timing):
+        await time.next_pause()
+    assert rest.closed
+
+
+async def test_a_failing_on_report_does_not_end_the_clean_up(
+    time: FakeTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    def on_report(report: CleanupReport) -> None:
+        raise OSError("disk full")
+
+    rest: Any = FakeRest()
+    async with start_automatic_cleanup("6h", client=rest, on_report=on_report, timing=time.timing):
+        for _ in range(3):
+            await time.next_pause()
+    assert caplog.text.count("on_report failed (OSError)") == 2
+
+
+async def test_a_bad_interval_is_refused_before_anything_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(*args: Any, **options: Any) -> None:
+        pytest.fail("opened")
+
+    monkeypatch.setattr("supabase_auth_state.worker.open_rest", never)
+    with pytest.raises(ConfigurationError, match="six hours"):
+        start_automatic_cleanup("six hours")
