@@ -1,4 +1,4 @@
-"""Baileys auth state in Supabase: creds and Signal keys that survive crashes, moves and second processes.
+"""Baileys auth state in Supabase: creds and Signal keys, one owner per company.
 
 from supabase_auth_state import use_supabase_auth_state
 
@@ -52,9 +52,9 @@ __version__ = "0.1.0"
 
 _ERRORS = (
     "AccessDenied", "CodecError", "CompanyQuarantined", "ConfigurationError", "FamilyMismatch",
-    "FolderError", "InvalidRequest", "LeaseError", "LeaseHeld", "LeaseLost", "PoolClosed", "PoolError",
-    "ProjectRestricted", "SchemaMissing", "SessionBackoff", "StoreError", "StoreUnavailable",
-    "SupabaseAuthStateError", "UnreadKeyError", "WriteRefused",
+    "FolderError", "InvalidRequest", "LeaseError", "LeaseHeld", "LeaseLost", "PoolClosed",
+    "PoolError", "ProjectRestricted", "SchemaMissing", "SessionBackoff", "StoreError",
+    "StoreUnavailable", "SupabaseAuthStateError", "UnreadKeyError", "WriteRefused",
 )  # fmt: skip
 
 # Loaded when first asked for: the HTTP client alone takes longer to import than `--help` may take.
@@ -76,7 +76,7 @@ _HOMES = {
     "use_supabase_auth_state": "state",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - a list, made of the one table above
 
 
 def __getattr__(name: str) -> Any:

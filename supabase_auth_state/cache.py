@@ -1,7 +1,7 @@
 """What the owner of a company remembers of its keys.
 
-Right only while nobody else can write the company's rows, so a store uses it while it holds a live lease
-and forgets everything when the lease is lost or has lapsed.
+Right only while nobody else can write the company's rows, so a store uses it while it holds a live
+lease and forgets everything when the lease is lost or has lapsed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _TOUCH_AFTER = 12 * 3600.0
 _FOR_EVER = float("inf")
 _NEVER_EXPIRE = frozenset(
     {
-        "pre-key", "session", "sender-key", "app-state-sync-key", "app-state-sync-version", "identity-key",
+        "pre-key", "session", "sender-key", "identity-key", "app-state-sync-key",
+        "app-state-sync-version",
     }
 )  # fmt: skip
 
@@ -29,8 +30,9 @@ _NEVER_EXPIRE = frozenset(
 class OwnerCache:
     """Values and absences by key, bounded by bytes, the least recently used going first.
 
-    A value is kept serialised, so that every hit is a value of the caller's own. Rows that may expire are
-    forgotten after twelve hours: the database learns of a use from the read that follows, and keeps the row.
+    A value is kept serialised, so that every hit is a value of the caller's own. Rows that may
+    expire are forgotten after twelve hours: the database learns of a use from the read that
+    follows, and keeps the row.
 
     Args:
         decode: makes the value of a key from its stored JSON.
@@ -62,7 +64,7 @@ class OwnerCache:
         held, _, fresh_until = entry
         self._entries.move_to_end(ref)
         if type(held) is _Document:
-            return marshal.loads(held)
+            return marshal.loads(held)  # noqa: S302 - made below, in this process
         if type(held) is Stored:
             value = self._decode(ref, held.text)
             self._keep(ref, value, fresh_until)
@@ -70,7 +72,7 @@ class OwnerCache:
         return held
 
     def put(self, ref: Ref, value: Value, now: float) -> None:
-        """Remember a value that is in the database, as itself, as `Stored` JSON text, or as `ABSENT`."""
+        """Remember what is in the database: a value, its JSON text as `Stored`, or `ABSENT`."""
         self._changed(ref)
         self._keep(ref, value, self._fresh_until(ref, now))
 
@@ -94,7 +96,7 @@ class OwnerCache:
         return changed
 
     def end_read(self, changed: set[Ref], found: dict[Ref, Value], now: float) -> None:
-        """Remember what a read found, but for keys written since it began: it may have seen them before.
+        """Remember what a read found, but not of keys that were written since it began.
 
         Args:
             changed: what `begin_read` returned.

@@ -144,7 +144,8 @@ def check_service_key(key: str) -> str:
     key = key.strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError(
-            f"the Supabase key is empty or has characters no key has: copy it from {_WHERE_KEYS_ARE}"
+            "the Supabase key is empty or has characters no key has: copy it from "
+            f"{_WHERE_KEYS_ARE}"
         )
     if key.startswith("sb_publishable_"):
         raise _wrong_key("a publishable key (sb_publishable_…)")
@@ -170,8 +171,8 @@ def check_service_key(key: str) -> str:
 
 def _wrong_key(what: str) -> ConfigurationError:
     return ConfigurationError(
-        f"this is {what}, and creds may only be reached with a service key: set {KEY_VARIABLES[0]} to "
-        f"the sb_secret_… key or the service_role JWT ({_WHERE_KEYS_ARE}), and keep it off clients"
+        f"this is {what}, and creds may only be reached with a service key: set "
+        f"{KEY_VARIABLES[0]} to the sb_secret_… key or the service_role JWT ({_WHERE_KEYS_ARE}), and keep it off clients"
     )
 
 

@@ -1,8 +1,8 @@
 """Every error this library raises.
 
     SupabaseAuthStateError
-    ├── ConfigurationError        a URL, a key or a company_id is missing, malformed or of the wrong kind
-    ├── CodecError                a value cannot be encoded, or a stored one cannot be decoded
+    ├── ConfigurationError        a URL, a key or a company_id is missing, malformed or of the wrong
+    kind ├── CodecError                a value cannot be encoded, or a stored one cannot be decoded
     ├── FolderError               an auth folder is not what Baileys writes, or is not safe to write
     ├── FamilyMismatch            the rows belong to another kind of client
     ├── UnreadKeyError            a write over rows whose last read failed
@@ -16,13 +16,13 @@
     └── StoreError                PostgREST answered no, or did not answer
         ├── StoreUnavailable      timeout, connection loss, 5xx: the only one that is retried
         ├── AccessDenied          401, 403, 42501: the key or the grants
-        ├── SchemaMissing         the migration is not applied, or the API has not reloaded its schema
-        ├── ProjectRestricted     402, 540, 25006: the project is over quota, paused or read-only
-        ├── WriteRefused          409 PT409: a lease or a newer commit stands against this write
-        └── InvalidRequest        any other 4xx: the database did not accept the data
+        ├── SchemaMissing         the migration is not applied, or the API has not reloaded its
+        schema ├── ProjectRestricted     402, 540, 25006: the project is over quota, paused or
+        read-only ├── WriteRefused          409 PT409: a lease or a newer commit stands against this
+        write └── InvalidRequest        any other 4xx: the database did not accept the data
 
-No message, attribute or exception chain carries a stored value, PostgREST's ``details`` (it quotes rows)
-or an API key.
+No message, attribute or exception chain carries a stored value, PostgREST's ``details`` (it quotes
+rows) or an API key.
 """
 
 from __future__ import annotations

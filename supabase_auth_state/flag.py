@@ -1,4 +1,4 @@
-"""``USE_DATABASE_AUTH_STATE``: the database or the files, decided per call, without losing the newer of the two."""
+"""``USE_DATABASE_AUTH_STATE``: the database or the files, without losing the newer of the two."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ _SLACK = 1.0
 def use_auth_state(
     company_id: str, *, folder: str | Path, **options: Any
 ) -> Opening[AuthState | FolderAuthState]:
-    """Open a company where ``USE_DATABASE_AUTH_STATE`` says: in Supabase when true, else in ``folder``.
+    """Open a company where ``USE_DATABASE_AUTH_STATE`` says: in Supabase, or in ``folder``.
 
-    The variable is read at every call. Turning it back to files while the database holds newer state warns
-    and names ``supabase-auth-state export``; turning it on for a linked device that is only in the folder is
-    refused and names ``import``, because the database would start a new device.
+    The variable is read at every call. Turning it back to files while the database holds newer
+    state warns and names ``supabase-auth-state export``; turning it on for a linked device that is
+    only in the folder is refused and names ``import``, because the database would start a new
+    device.
 
     Args:
         company_id: the account.
@@ -36,7 +37,8 @@ def use_auth_state(
         options: what `use_supabase_auth_state` takes.
 
     Raises:
-        ConfigurationError: the variable is neither yes nor no, or the linked device is only in the folder.
+        ConfigurationError: the variable is neither yes nor no, or the linked device is only in the
+            folder.
         SupabaseAuthStateError: as `use_supabase_auth_state` and `use_multi_file_auth_state`.
     """
     check_company_id(company_id)
@@ -62,13 +64,13 @@ async def _open_database(company_id: str, folder: Path, options: dict[str, Any])
     command = f"supabase-auth-state import {folder} --company {company_id}"
     if stored is None and files is not None:
         raise ConfigurationError(
-            f"company {company_id!r} is not in the database, but {folder} holds its creds: opening it here "
-            f"would start a new device. Run `{command}` first, or move the folder away to pair anew"
+            f"company {company_id!r} is not in the database, but {folder} holds its creds: "
+            f"opening it here would start a new device. Run `{command}` first, or move the folder away to pair anew"
         )
     if stored is not None and files is not None and files > stored + _SLACK:
         _warn(
-            f"company {company_id!r}: {folder} was changed after the database; if the files were in use "
-            f"since, import them first: `{command} --force`"
+            f"company {company_id!r}: {folder} was changed after the database; if the files were "
+            f"in use since, import them first: `{command} --force`"
         )
     return await use_supabase_auth_state(company_id, **options)
 
@@ -95,14 +97,14 @@ async def _warn_if_database_is_newer(
     files = await asyncio.to_thread(newest_file, folder)
     if stored is not None and (files is None or stored > files + _SLACK):
         _warn(
-            f"company {company_id!r}: the database holds newer state than {folder}; opening the old files "
-            f"breaks its sessions. Run `supabase-auth-state export {folder} --company {company_id} --force` "
-            f"first, or set {FLAG_VARIABLE}=true"
+            f"company {company_id!r}: the database holds newer state than {folder}; opening the "
+            "old files breaks its sessions. Run `supabase-auth-state export "
+            f"{folder} --company {company_id} --force` first, or set {FLAG_VARIABLE}=true"
         )
 
 
 async def newest_change(rest: Rest, company_id: str) -> float | None:
-    """Return when a company's rows last changed, in seconds since 1970, or None when it has no creds."""
+    """Return when a company's rows last changed (Unix time), or None when it has no creds."""
     query = {"company_id": f"eq.{company_id}", "select": "updated_at"}
     creds = await rest.select("whatsapp_auth", query)
     if not creds:
@@ -112,7 +114,7 @@ async def newest_change(rest: Rest, company_id: str) -> float | None:
 
 
 def newest_file(folder: Path) -> float | None:
-    """Return when a folder's files last changed, in seconds since 1970, or None when it has no creds."""
+    """Return when a folder's files last changed (Unix time), or None when it has no creds."""
     if not (folder / "creds.json").exists():
         return None
     return max(path.stat().st_mtime for path in folder.glob("*.json"))

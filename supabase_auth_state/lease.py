@@ -35,8 +35,9 @@ _BOOTTIME = hasattr(time, "CLOCK_BOOTTIME")
 class Lease:
     """The right to write a company's rows, as long as it is renewed; made by `acquire_lease`.
 
-    The database checks every write against the token, so a process that was frozen, or cut off, for longer
-    than its lease cannot harm the next owner. While nobody else has taken over, its writes still count.
+    The database checks every write against the token, so a process that was frozen, or cut off, for
+    longer than its lease cannot harm the next owner. While nobody else has taken over, its writes
+    still count.
 
     Attributes:
         company_id: the company.
@@ -48,7 +49,7 @@ class Lease:
     """
 
     def __init__(
-        self, rest: Rest, company_id: str, owner: str, token: int, ttl: int, until: float
+        self, rest: Rest, company_id: str, *, owner: str, token: int, ttl: int, until: float
     ) -> None:
         self.company_id = company_id
         self.owner = owner
@@ -111,9 +112,10 @@ class Lease:
         self._until = asked + self.ttl
 
     async def release(self) -> None:
-        """Stop renewing and let others have the company; what this process writes from here on is refused.
+        """Stop renewing and let others have the company.
 
-        A lease that cannot be released, because the database does not answer, ends by itself.
+        What this process writes from here on is refused.         A lease that cannot be released,
+        because the database does not answer, ends by itself.
         """
         if self._released:
             return
@@ -132,7 +134,8 @@ class Lease:
                 "company %s: lease not released, it ends by itself: %s", self.company_id, error
             )
 
-    def _start(self) -> None:
+    def keep(self) -> None:
+        """Renew in the background from here on."""
         self._renewing = asyncio.get_running_loop().create_task(self._keep())
 
     async def _stop(self) -> None:
@@ -170,7 +173,8 @@ async def acquire_lease(
     Args:
         rest: where the database is.
         company_id: the company.
-        ttl: seconds after which others may take over from a process that no longer renews; 1 to 86400.
+        ttl: seconds after which others may take over from a process that no longer renews; 1 to
+            86400.
         owner: a name of your own for this holder, unique among all processes; made up when absent.
 
     Raises:
@@ -193,8 +197,10 @@ async def acquire_lease(
     )
     if answer["token"] is None:
         raise LeaseHeld(company_id, owner=answer.get("owner"), expires_at=answer.get("expires_at"))
-    lease = Lease(rest, company_id, owner, answer["token"], seconds, asked + seconds)
-    lease._start()
+    lease = Lease(
+        rest, company_id, owner=owner, token=answer["token"], ttl=seconds, until=asked + seconds
+    )
+    lease.keep()
     return lease
 
 

@@ -19,7 +19,7 @@ T = TypeVar("T", bound=Closable)
 
 
 class Opening(Generic[T]):
-    """``await opening`` gives the thing, to be closed by you; ``async with opening as thing`` closes it."""
+    """``await`` it and close what it gives, or ``async with`` it, which closes it."""
 
     def __init__(self, open_it: Callable[[], Awaitable[T]]) -> None:
         self._open_it = open_it

@@ -16,7 +16,8 @@ _MOST_IDS = 2000
 class JoinedReads:
     """Answers every `get` of one turn of the event loop, of any key types, from one request.
 
-    The request is made by the loop, not by one of the callers: a caller that is cancelled harms nobody.
+    The request is made by the loop, not by one of the callers: a caller that is cancelled harms
+    nobody.
     """
 
     def __init__(self, fetch: Fetch) -> None:
@@ -25,7 +26,7 @@ class JoinedReads:
         self._running: set[asyncio.Task[None]] = set()
 
     async def get(self, key_type: str, ids: Iterable[str]) -> dict[str, Value]:
-        """Return ``{id: stored value}`` of the ids that are stored; raises what the request raised."""
+        """Return ``{id: stored value}`` of those that are stored; raises what the request did."""
         batch = self._open
         if batch is None:
             batch = self._open = _Batch()

@@ -19,8 +19,8 @@ _MISSING = frozenset({"PGRST202", "PGRST205", "PGRST106", "42P01", "42883", "427
 _DENIED = frozenset({"42501", "28000", "28P01", "PGRST300", "PGRST301", "PGRST302", "PGRST303"})
 _BUSY = frozenset(
     {
-        "40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53300", "53400", "08000", "08003",
-        "08006", "PGRST000", "PGRST001", "PGRST002", "PGRST003",
+        "40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53300", "53400", "08000",
+        "08003", "08006", "PGRST000", "PGRST001", "PGRST002", "PGRST003",
     }
 )  # fmt: skip
 # PostgREST answers some of these with HTTP 500, though sending the same data again cannot help.
@@ -73,7 +73,7 @@ def _kind(status: int, code: str | None, said: str) -> tuple[type[StoreError], s
             "explicit grants)"
         )
     invalid = code is not None and len(code) == 5 and code[:2] in _INVALID_CLASSES
-    if code in _BUSY or status in (408, 425, 429) or status >= 500 and not invalid:
+    if code in _BUSY or status in (408, 425, 429) or (status >= 500 and not invalid):
         return StoreUnavailable, ""
     if status == 404 and code is None:
         return SchemaMissing, (

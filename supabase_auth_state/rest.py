@@ -1,16 +1,17 @@
-"""The one way to PostgREST: send a request, translate what comes back, try again when that can help.
+"""The one way to PostgREST: send a request, translate what comes back, try again when it helps.
 
-Stands on the Supabase client: the HTTP session, base URL and auth headers are those of its PostgREST client
-(supabase-py and postgrest-py 2.34). Its request builders are not used, because they parse and validate every
-answer twice and retry only GET; here every request is idempotent, so every request may be sent again.
+Stands on the Supabase client: the HTTP session, base URL and auth headers are those of its
+PostgREST client (supabase-py and postgrest-py 2.34). Its request builders are not used, because
+they parse and validate every answer twice and retry only GET; here every request is idempotent, so
+every request may be sent again.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -23,6 +24,7 @@ from .refusals import refusal
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
+
     from supabase import AsyncClient
 
 log = logging.getLogger("supabase_auth_state")
@@ -31,6 +33,15 @@ _JSON = {"content-type": "application/json", "accept": "application/json"}
 _TEXT = {"content-type": "text/plain", "accept": "application/json"}
 _PAUSE, _LONGEST_PAUSE = 0.1, 4.0
 _CONNECTIONS = 32
+_REAL_TIME = backoff.Timing()
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    path: str
+    what: str
+    content: bytes | None = field(default=None, repr=False)
 
 
 class Rest:
@@ -41,7 +52,8 @@ class Rest:
 
     Every method raises:
         StoreUnavailable: no usable answer within the time the settings allow.
-        AccessDenied, SchemaMissing, ProjectRestricted, WriteRefused, InvalidRequest: the answer was no.
+        AccessDenied, SchemaMissing, ProjectRestricted, WriteRefused, InvalidRequest: the answer was
+            no.
         ConfigurationError: what answers at the URL is not PostgREST.
     """
 
@@ -52,7 +64,7 @@ class Rest:
         timeout: float,
         give_up_after: float,
         owned: bool,
-        timing: backoff.Timing = backoff.Timing(),
+        timing: backoff.Timing = _REAL_TIME,
     ) -> None:
         self._postgrest = postgrest
         self._session = postgrest.session
@@ -87,22 +99,19 @@ class Rest:
             headers: further headers, e.g. those of a lease.
             give_up_after: seconds after which to give up, instead of the settings' own.
         """
-        return await self._send(
-            "POST", f"rpc/{function}", {**_JSON, **(headers or {})}, orjson.dumps(params),
-            f"calling {function}", give_up_after,
-        )  # fmt: skip
+        request = _Request("POST", f"rpc/{function}", f"calling {function}", orjson.dumps(params))
+        return await self._send(request, {**_JSON, **(headers or {})}, give_up_after)
 
     async def rpc_text(
         self, function: str, body: bytes, *, headers: Mapping[str, str] | None = None
     ) -> Any:
         """Call a function of one unnamed ``text`` parameter, which PostgREST passes on as it is."""
-        return await self._send(
-            "POST", f"rpc/{function}", {**_TEXT, **(headers or {})}, body, f"calling {function}", None
-        )  # fmt: skip
+        request = _Request("POST", f"rpc/{function}", f"calling {function}", body)
+        return await self._send(request, {**_TEXT, **(headers or {})})
 
     async def select(self, table: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Read rows; ``query`` holds PostgREST's own parameters, e.g. ``{"company_id": "eq.7"}``."""
-        rows = await self._send("GET", _path(table, query), _JSON, None, f"reading {table}", None)
+        """Read rows; ``query`` is PostgREST's own, e.g. ``{"company_id": "eq.7"}``."""
+        rows = await self._send(_Request("GET", _path(table, query), f"reading {table}"), _JSON)
         if not isinstance(rows, list):
             raise ConfigurationError(f"reading {table}: {self._base} did not answer with rows")
         return rows
@@ -134,10 +143,9 @@ class Rest:
             else "resolution=merge-duplicates,return=minimal"
         )
         columns = ",".join(rows[0]) if rows else ""
-        answer = await self._send(
-            "POST", _path(table, {"on_conflict": on_conflict, "columns": columns}),
-            {**_JSON, "prefer": prefer, **(headers or {})}, orjson.dumps(rows), f"writing {table}", None,
-        )  # fmt: skip
+        path = _path(table, {"on_conflict": on_conflict, "columns": columns})
+        request = _Request("POST", path, f"writing {table}", orjson.dumps(rows))
+        answer = await self._send(request, {**_JSON, "prefer": prefer, **(headers or {})})
         return answer if isinstance(answer, list) else []
 
     async def delete(
@@ -146,10 +154,8 @@ class Rest:
         """Delete the rows that ``query`` selects; it may not be empty."""
         if not query:
             raise ValueError("refusing to delete every row of a table")
-        await self._send(
-            "DELETE", _path(table, query), {**_JSON, "prefer": "return=minimal", **(headers or {})}, None,
-            f"deleting from {table}", None,
-        )  # fmt: skip
+        request = _Request("DELETE", _path(table, query), f"deleting from {table}")
+        await self._send(request, {**_JSON, "prefer": "return=minimal", **(headers or {})})
 
     async def close(self) -> None:
         """Close the connections if they were opened here."""
@@ -157,20 +163,14 @@ class Rest:
             await self._postgrest.aclose()
 
     async def _send(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        content: bytes | None,
-        what: str,
-        give_up_after: float | None,
+        self, request: _Request, headers: Mapping[str, str], give_up_after: float | None = None
     ) -> Any:
         now = self._timing.now
         deadline = now() + (self._give_up_after if give_up_after is None else give_up_after)
         attempt = 0
         while True:
             try:
-                return await self._once(method, path, headers, content, what)
+                return await self._once(request, headers)
             except StoreUnavailable as error:
                 failure = error
             pause = max(
@@ -184,11 +184,10 @@ class Rest:
             await self._timing.sleep(pause)
         raise failure
 
-    async def _once(
-        self, method: str, path: str, headers: Mapping[str, str], content: bytes | None, what: str
-    ) -> Any:
+    async def _once(self, request: _Request, headers: Mapping[str, str]) -> Any:
+        what = request.what
         started = time.perf_counter()
-        response = await self._exchange(method, path, headers, content, what)
+        response = await self._exchange(request, headers)
         log.debug(
             "%s: HTTP %d in %.4f s", what, response.status_code, time.perf_counter() - started
         )
@@ -211,18 +210,17 @@ class Rest:
             error.retry_after = _retry_after(response.headers.get("retry-after"))
         raise error
 
-    async def _exchange(
-        self, method: str, path: str, headers: Mapping[str, str], content: bytes | None, what: str
-    ) -> httpx.Response:
-        request = httpx.Request(
-            method,
-            self._url(path),
+    async def _exchange(self, request: _Request, headers: Mapping[str, str]) -> httpx.Response:
+        what = request.what
+        sent = httpx.Request(
+            request.method,
+            self._url(request.path),
             headers={**self._headers, **headers},
-            content=content,
+            content=request.content,
             extensions={"timeout": self._timeout},
         )
         try:
-            return await self._session.send(request)
+            return await self._session.send(sent)
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             problem: StoreError | ConfigurationError = ConfigurationError(f"{what}: {error}")
         except (httpx.TransportError, httpx.TooManyRedirects, RuntimeError) as error:
@@ -245,14 +243,14 @@ def open_rest(
     settings: Settings | None = None,
     *,
     client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
-    timing: backoff.Timing = backoff.Timing(),
+    timing: backoff.Timing = _REAL_TIME,
 ) -> Rest:
     """Return a `Rest` on the settings given, on a client given, or on the environment's settings.
 
     Args:
         settings: the project and its key; read from the environment and ``.env`` when absent.
-        client: a ``supabase.AsyncClient`` or ``postgrest.AsyncPostgrestClient`` of yours, which you close;
-            or a `Rest`, which is returned as it is.
+        client: a ``supabase.AsyncClient`` or ``postgrest.AsyncPostgrestClient`` of yours, which you
+            close; or a `Rest`, which is returned as it is.
         timing: where time and chance come from, for tests.
 
     Raises:

@@ -18,6 +18,8 @@ from .types import Creds
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
+    from typing_extensions import Self
+
     from supabase import AsyncClient
 
 NewCreds = Callable[[], Creds]
@@ -25,15 +27,16 @@ NewCreds = Callable[[], Creds]
 
 
 class AuthState:
-    """What a WhatsApp client needs to go on as the same linked device; made by `use_supabase_auth_state`.
+    """What a WhatsApp client needs to go on as the same linked device.
 
     Attributes:
         company_id: the company.
-        creds: Baileys' creds under its own names, ``bytes`` for Buffers. Change it in place, or replace it,
-            and call `save_creds`.
+        creds: Baileys' creds under its own names, ``bytes`` for Buffers. Change it in place, or
+            replace it, and call `save_creds`.
         keys: the Signal keys: `get`, `set`, `clear`.
-        lease: the ownership of the company, when it was opened with ``lease=True``. Its event ``lost`` is
-            set when another process has taken over: close the connection to WhatsApp then.
+        lease: the ownership of the company, when it was opened with ``lease=True``. Its event
+            ``lost`` is set when another process has taken over: close the connection to WhatsApp
+            then.
         family: the client family whose bytes these are.
     """
 
@@ -42,23 +45,24 @@ class AuthState:
         company_id: str,
         creds: Creds,
         keys: SupabaseKeyStore,
+        *,
         lease: Lease | None,
         family: str,
-        rest: Rest | None,
+        owned_rest: Rest | None,
     ) -> None:
         self.company_id = company_id
         self.creds = creds
         self.keys = keys
         self.lease = lease
         self.family = family
-        self._owned_rest = rest
+        self._owned_rest = owned_rest
         self._closed = False
 
     def __repr__(self) -> str:
         return f"AuthState({self.company_id!r}, family={self.family!r}, lease={self.lease!r})"
 
     async def save_creds(self) -> None:
-        """Store `creds` as they are now; durable when this returns. Call it on every ``creds.update``.
+        """Store `creds` as they are now, durably; call it on every ``creds.update``.
 
         Raises:
             CodecError: something in creds cannot be stored as it is.
@@ -68,11 +72,11 @@ class AuthState:
         await self.keys.save_creds(self.creds)
 
     async def warm(self) -> int:
-        """Read the keys that a connection will ask for, in one request; see `SupabaseKeyStore.warm`."""
+        """Read what a connection will ask for in one request; see `SupabaseKeyStore.warm`."""
         return await self.keys.warm()
 
     async def close(self) -> None:
-        """Wait for the writes under way, release the lease and close what was opened for this state."""
+        """Wait for the writes under way, release the lease, close what was opened for it."""
         if self._closed:
             return
         self._closed = True
@@ -86,7 +90,7 @@ class AuthState:
                 if self._owned_rest is not None:
                     await self._owned_rest.close()
 
-    async def __aenter__(self) -> AuthState:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -112,18 +116,19 @@ def use_supabase_auth_state(
 ) -> Opening[AuthState]:
     """Open a company's auth state in Supabase; ``await`` it, or enter it with ``async with``.
 
-    A company that certainly has no row gets fresh creds, inserted only if they are still absent, so that two
-    processes that start it at once end with one identity.
+    A company that certainly has no row gets fresh creds, inserted only if they are still absent, so
+    that two processes that start it at once end with one identity.
 
-    The Python twin of Baileys' ``useMultiFileAuthState`` (7.0.0-rc14, ``src/Utils/use-multi-file-auth-state.ts``).
+    The Python twin of Baileys' ``useMultiFileAuthState`` (7.0.0-rc14,
+    ``src/Utils/use-multi-file-auth-state.ts``).
 
     Args:
         company_id: the account, 1 to 255 characters.
-        client: a ``supabase.AsyncClient``, a ``postgrest.AsyncPostgrestClient`` or an `open_rest()` to share;
-            you close it.
+        client: a ``supabase.AsyncClient``, a ``postgrest.AsyncPostgrestClient`` or an `open_rest()`
+            to share; you close it.
         settings: the project and its service key; from the environment or ``.env`` when absent.
-        lease: own the company: no other process can write it until this state is closed. Use it for every
-            process that connects to WhatsApp. With it, keys are also answered from memory.
+        lease: own the company: no other process can write it until this state is closed. Use it for
+            every process that connects to WhatsApp. With it, keys are also answered from memory.
         lease_ttl: seconds after which another process may take over from one that died; 1 to 86400.
         owner: a unique name for the holder of the lease, for people to read.
         family: which clients understand the bytes; Baileys and WAeys are ``"baileys"``.
@@ -150,7 +155,7 @@ def use_supabase_auth_state(
                 rest, company_id, family=family, lease=held, cache_bytes=cache_bytes
             )
             creds = await _load_creds(rest, company_id, family, new_creds, held)
-            return AuthState(company_id, creds, keys, held, family, owned)
+            return AuthState(company_id, creds, keys, lease=held, family=family, owned_rest=owned)
         except BaseException:
             if held is not None:
                 await held.release()
@@ -211,6 +216,6 @@ def _fresh(company_id: str, family: str, new_creds: NewCreds | None) -> Creds:
     if family == codec.BAILEYS:
         return init_auth_creds()
     raise ConfigurationError(
-        f"company {company_id!r} has no row yet, and fresh creds of the family {family!r} are not ours to "
-        "make: pass new_creds="
+        f"company {company_id!r} has no row yet, and fresh creds of the family {family!r} are not "
+        "ours to make: pass new_creds="
     )

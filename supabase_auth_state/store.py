@@ -27,8 +27,9 @@ _DELETED = b"null"
 class SupabaseKeyStore:
     """Baileys' ``SignalKeyStore`` on the table ``whatsapp_keys``, for one company.
 
-    Reads of one event-loop turn are one request; writes that arrive while a commit is under way are joined
-    into the next. With a lease, what was read and what was durably written is answered from memory.
+    Reads of one event-loop turn are one request; writes that arrive while a commit is under way are
+    joined into the next. With a lease, what was read and what was durably written is answered from
+    memory.
 
     Mirrors the contract of Baileys 7.0.0-rc14, ``src/Types/Auth.ts``, ``SignalKeyStore``.
 
@@ -93,7 +94,7 @@ class SupabaseKeyStore:
         return found
 
     async def set(self, data: SignalDataSet) -> None:
-        """Store values and delete those that are None: all of it or nothing, durably when this returns.
+        """Store values and delete those that are None: all or nothing, durable when this returns.
 
         Args:
             data: ``{type: {id: value}}``; any number of types and ids.
@@ -102,8 +103,8 @@ class SupabaseKeyStore:
             CodecError: a value or an id cannot be stored as it is.
             UnreadKeyError: the last read of one of these ids failed.
             LeaseLost: this process no longer owns the company.
-            StoreError: the database refused (nothing is stored) or did not answer (it may be; a retry of the
-                same data is safe).
+            StoreError: the database refused (nothing is stored) or did not answer (it may be; a
+                retry of the same data is safe).
         """
         keys = {
             (key_type, key_id): self._encode(key_type, key_id, value)
@@ -135,7 +136,7 @@ class SupabaseKeyStore:
         await self._commit(Change(creds=orjson.dumps(encoded)))
 
     async def warm(self) -> int:
-        """Read the most recently changed rows, up to about 8 MB, in one request, to answer from memory.
+        """Read the rows changed last, up to about 8 MB, in one request, to answer from memory.
 
         Returns:
             How many values are remembered now that were read; 0 without a live lease.
@@ -288,13 +289,13 @@ def check_key(company_id: str, key_type: str, key_id: str) -> None:
     """Refuse a type or id that no row can have.
 
     Raises:
-        CodecError: it is empty where it may not be, not text, too long for an index, or holds NUL or half a
-            surrogate pair.
+        CodecError: it is empty where it may not be, not text, too long for an index, or holds NUL
+            or half a surrogate pair.
     """
     if not storable(company_id, key_type, key_id):
         raise CodecError(
-            "type and id must be text without NUL or unpaired surrogates, and with the company_id no longer "
-            f"than {_MOST_KEY_BYTES} bytes",
+            "type and id must be text without NUL or unpaired surrogates, and with the company_id "
+            f"no longer than {_MOST_KEY_BYTES} bytes",
             company_id=company_id,
             key_type=_shown(key_type),
             key_id=_shown(key_id),
@@ -302,7 +303,7 @@ def check_key(company_id: str, key_type: str, key_id: str) -> None:
 
 
 def storable(company_id: str, key_type: str, key_id: str) -> bool:
-    """Tell whether a row can have this key; an id for which this is false is certainly not stored."""
+    """Tell whether a row can have this key; if not, the id is certainly not stored."""
     try:
         length = len(company_id.encode()) + len(key_type.encode()) + len(key_id.encode())
     except UnicodeEncodeError:

@@ -1,15 +1,13 @@
 """The vocabulary of Baileys' auth state, as Python types.
 
-Mirrors Baileys 7.0.0-rc14, ``src/Types/Auth.ts``. Known key types are listed for the reader; an unknown
-type is stored, not refused, because new ones arrive with Baileys' releases.
+Mirrors Baileys 7.0.0-rc14, ``src/Types/Auth.ts``. Known key types are listed for the reader; an
+unknown type is stored, not refused, because new ones arrive with Baileys' releases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
-
-from typing_extensions import TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 KeyType: TypeAlias = Literal[
     "pre-key",

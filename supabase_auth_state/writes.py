@@ -34,16 +34,16 @@ class Change:
 
 
 Send = Callable[[Change, int], Awaitable[None]]
-"""Makes a change durable, all or nothing; the number orders commits, and a retry keeps its number."""
+"""Makes a change durable, all or nothing; the number orders commits, a retry keeps it."""
 
 
 class GroupCommit:
-    """Writes changes one commit at a time, in call order, as many changes to a commit as have arrived.
+    """Writes changes one commit at a time, in call order, as many to a commit as have arrived.
 
-    An await of `commit` returns only when the caller's own data is durable. An error reaches the callers
-    whose data was in the commit; when the database refuses a value, the changes that were joined with it
-    are sent again one by one, so that it takes no neighbour down. A caller that is cancelled while it
-    waits for its commit leaves the write to happen.
+    An await of `commit` returns only when the caller's own data is durable. An error reaches the
+    callers whose data was in the commit; when the database refuses a value, the changes that were
+    joined with it are sent again one by one, so that it takes no neighbour down. A caller that is
+    cancelled while it waits for its commit leaves the write to happen.
 
     Args:
         send: makes one change durable.
@@ -69,8 +69,8 @@ class GroupCommit:
         """Make a change durable.
 
         Raises:
-            StoreError, LeaseLost: what the commit failed with; a StoreUnavailable may have happened all the
-                same, and a later commit of the same keys is never overtaken by it.
+            StoreError, LeaseLost: what the commit failed with; a StoreUnavailable may have happened
+                all the same, and a later commit of the same keys is never overtaken by it.
         """
         await self._room(change.size)
         waiting = _Waiting(change, change.size)
@@ -93,7 +93,8 @@ class GroupCommit:
         self._space.set()
 
     async def _room(self, size: int) -> None:
-        # The lock is a line: whoever stands at its head waits for room, the others behind it in order.
+        # The lock is a line: whoever stands at its head waits for room, the others behind it in
+        # order.
         async with self._door:
             while self._pending and self._pending + size > self._max_pending:
                 self._space.clear()

@@ -48,7 +48,9 @@ async def as_role(stack: Stack) -> AsyncIterator[Callable[..., httpx.AsyncClient
 
     def make(key: str, bearer: str | None = None) -> httpx.AsyncClient:
         headers = {"apikey": key, "Authorization": f"Bearer {bearer or key}"}
-        clients.append(httpx.AsyncClient(base_url=f"{stack.url}/rest/v1/", headers=headers, timeout=30))
+        clients.append(
+            httpx.AsyncClient(base_url=f"{stack.url}/rest/v1/", headers=headers, timeout=30)
+        )
         return clients[-1]
 
     yield make

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from devstack import Stack, keys
 
 TABLES = ["whatsapp_auth", "whatsapp_keys", "whatsapp_key_policies", "whatsapp_leases"]
@@ -35,13 +36,16 @@ def outsider(request: pytest.FixtureRequest, stack: Stack, as_role: Any) -> http
     if request.param == "publishable":
         return as_role(stack.publishable_key)
     token = keys.sign_jwt(
-        {"role": "authenticated", "sub": str(uuid.uuid4()), "exp": int(time.time()) + 3600}, stack.jwt_secret
+        {"role": "authenticated", "sub": str(uuid.uuid4()), "exp": int(time.time()) + 3600},
+        stack.jwt_secret,
     )
     return as_role(stack.anon_key, token)
 
 
 @pytest.mark.parametrize("table", TABLES)
-async def test_outsiders_can_do_nothing_with_a_table(outsider: httpx.AsyncClient, table: str) -> None:
+async def test_outsiders_can_do_nothing_with_a_table(
+    outsider: httpx.AsyncClient, table: str
+) -> None:
     column = "key_type" if table == "whatsapp_key_policies" else "company_id"
     answers = [
         await outsider.get(table),
@@ -62,7 +66,9 @@ async def test_outsiders_can_call_nothing(outsider: httpx.AsyncClient, function:
 
 async def test_outsiders_cannot_commit(outsider: httpx.AsyncClient) -> None:
     answer = await outsider.post(
-        "rpc/commit_whatsapp_state", content='{"company_id": "c"}', headers={"Content-Type": "text/plain"}
+        "rpc/commit_whatsapp_state",
+        content='{"company_id": "c"}',
+        headers={"Content-Type": "text/plain"},
     )
     assert answer.json()["code"] == "42501"
 
@@ -74,7 +80,9 @@ async def test_the_service_role_may_call_what_is_for_it(stack: Stack, as_role: A
         assert answer.status_code in (200, 204), (function, answer.text)
 
 
-async def test_the_service_role_cannot_forge_a_lease_or_truncate(stack: Stack, as_role: Any, db: Any) -> None:
+async def test_the_service_role_cannot_forge_a_lease_or_truncate(
+    stack: Stack, as_role: Any, db: Any
+) -> None:
     service = as_role(stack.service_role_key)
     for answer in [
         await service.post("whatsapp_leases", json={"company_id": "forged", "token": 9}),

@@ -7,10 +7,18 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from supabase_auth_state import Rest
 
 Db = psycopg.Connection[Any]
-NEVER = ["session", "pre-key", "sender-key", "app-state-sync-key", "app-state-sync-version", "identity-key"]
+NEVER = [
+    "session",
+    "pre-key",
+    "sender-key",
+    "app-state-sync-key",
+    "app-state-sync-version",
+    "identity-key",
+]
 
 
 @pytest.fixture
@@ -125,7 +133,9 @@ async def test_moving_expires_at_does_not_change_updated_at(
     open_auth: Any, put: Any, db: Db, company_id: str
 ) -> None:
     put("lid-mapping", "1", '"2"', days=1)
-    db.execute("update whatsapp_keys set updated_at = '2026-01-01' where company_id = %s", [company_id])
+    db.execute(
+        "update whatsapp_keys set updated_at = '2026-01-01' where company_id = %s", [company_id]
+    )
     await (await open_auth()).keys.get("lid-mapping", ["1"])
     row = db.execute(
         "select updated_at = '2026-01-01' from whatsapp_keys where company_id = %s", [company_id]
@@ -147,7 +157,9 @@ async def test_a_pair_stays_together(rest: Rest, put: Any, ids: Any) -> None:
     assert ids() == ["1", "2_reverse"]
 
 
-async def test_the_other_direction_goes_even_beyond_the_batch(rest: Rest, put: Any, ids: Any) -> None:
+async def test_the_other_direction_goes_even_beyond_the_batch(
+    rest: Rest, put: Any, ids: Any
+) -> None:
     put("lid-mapping", "1", '"2"', days=-9)
     put("lid-mapping", "2_reverse", '"1"', days=-1)
     await rest.rpc("cleanup_expired_whatsapp_keys", {"p_batch_size": 1})
@@ -221,7 +233,8 @@ async def test_held_rows_are_not_looked_at_again_and_again(
     put("lid-mapping", "free", '"nobody"', days=-0.5)
     assert await rest.rpc("cleanup_expired_whatsapp_keys", {"p_batch_size": 5}) >= 1
     row = db.execute(
-        "select count(*) from whatsapp_keys where company_id = %s and expires_at <= now()", [company_id]
+        "select count(*) from whatsapp_keys where company_id = %s and expires_at <= now()",
+        [company_id],
     ).fetchone()
     assert row == (0,)
 
@@ -251,7 +264,9 @@ def test_200000_expired_rows_go_without_a_statement_over_a_second(db: Db, compan
         batches += 1
     assert gone >= 200_000
     assert batches >= 40
-    left = db.execute("select count(*) from whatsapp_keys where company_id = %s", [company_id]).fetchone()
+    left = db.execute(
+        "select count(*) from whatsapp_keys where company_id = %s", [company_id]
+    ).fetchone()
     assert left == (0,)
 
 
@@ -274,12 +289,14 @@ async def test_a_reader_without_the_lease_keeps_a_mapping_alive(
     assert left() > 6
 
 
-def test_reads_still_answer_when_the_database_is_read_only(db: Db, put: Any, company_id: str) -> None:
+def test_reads_still_answer_when_the_database_is_read_only(
+    db: Db, put: Any, company_id: str
+) -> None:
     put("lid-mapping", "1", '"2"', days=-1)
     with db.transaction():
         db.execute("set transaction read only")
         row = db.execute(
-            "select get_whatsapp_keys(%s, '{\"lid-mapping\": [\"1\"]}')", [company_id]
+            'select get_whatsapp_keys(%s, \'{"lid-mapping": ["1"]}\')', [company_id]
         ).fetchone()
     assert row == ({"lid-mapping": {"1": "2"}},)
 
@@ -291,13 +308,18 @@ async def test_pg_cron_is_asked_for_where_it_is_and_its_absence_is_said(fresh_st
         assert row is not None
         assert row[0]["scheduled"] is False
         assert "pg_cron is not installed" in row[0]["reason"]
-        # pg_cron needs a server built with it; this stands in for its one function, to see what it is told.
-        db.execute("create schema cron; create table cron.job (jobname text, schedule text, command text)")
+        # pg_cron needs a server built with it; this stands in for its one function, to see what it
+        # is told.
+        db.execute(
+            "create schema cron; create table cron.job (jobname text, schedule text, command text)"
+        )
         db.execute(
             "create function cron.schedule(text, text, text) returns bigint language sql as "
             "$$ insert into cron.job values ($1, $2, $3); select 1::bigint $$"
         )
-        assert db.execute("select schedule_whatsapp_cleanup('*/5 * * * *') ->> 'scheduled'").fetchone() == ("true",)
+        assert db.execute(
+            "select schedule_whatsapp_cleanup('*/5 * * * *') ->> 'scheduled'"
+        ).fetchone() == ("true",)
         job = db.execute("select schedule, command from cron.job").fetchone()
         assert job is not None
         assert job[0] == "*/5 * * * *"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+
 from devstack import LocalStack, Stack
 from devstack.migrations import run_cli
 
@@ -22,8 +22,8 @@ OWNERS_TABLES = {
           company_id text primary key, creds jsonb not null,
           created_at timestamptz default now(), updated_at timestamptz default now());
         create table public.whatsapp_keys (
-          company_id text not null, key_type text not null, key_id text not null, value jsonb not null,
-          expires_at timestamptz, primary key (company_id, key_type, key_id));
+          company_id text not null, key_type text not null, key_id text not null, value jsonb not
+          null, expires_at timestamptz, primary key (company_id, key_type, key_id));
     """,
     "uuids and foreign keys": """
         create schema private; create table private.companies (id uuid primary key);
@@ -34,14 +34,16 @@ OWNERS_TABLES = {
         create table public.whatsapp_keys (
           id bigserial primary key,
           company_id uuid not null references private.companies (id) on delete cascade,
-          key_type varchar(50) not null, key_id varchar(255) not null, value json, expires_at timestamp,
-          created_at timestamp default now(), unique (company_id, key_type, key_id));
+          key_type varchar(50) not null, key_id varchar(255) not null, value json, expires_at
+          timestamp, created_at timestamp default now(), unique (company_id, key_type, key_id));
         create index idx_whatsapp_keys_company on public.whatsapp_keys (company_id);
         create index idx_whatsapp_keys_type on public.whatsapp_keys (company_id, key_type);
-        create index idx_whatsapp_keys_expires on public.whatsapp_keys (expires_at) where expires_at is not null;
-        insert into private.companies
-          select ('00000000-0000-4000-8000-0000000000' || lpad(n::text, 2, '0'))::uuid from generate_series(1, 11) n;
-        create function private.touch_updated_at() returns trigger language plpgsql set search_path = '' as
+        create index idx_whatsapp_keys_expires on public.whatsapp_keys (expires_at) where expires_at
+        is not null; insert into private.companies
+          select ('00000000-0000-4000-8000-0000000000' || lpad(n::text, 2, '0'))::uuid from
+          generate_series(1, 11) n;
+        create function private.touch_updated_at() returns trigger language plpgsql set search_path
+        = '' as
           $$ begin new.updated_at = now(); return new; end $$;
         create trigger set_updated_at before update on public.whatsapp_auth
           for each row execute function private.touch_updated_at();
@@ -50,9 +52,10 @@ OWNERS_TABLES = {
 OWNERS_POLICIES = """
     alter table public.whatsapp_auth enable row level security;
     alter table public.whatsapp_keys enable row level security;
-    create policy "Allow all" on public.whatsapp_auth for all using (company_id is not null) with check (true);
-    create policy "Allow all" on public.whatsapp_keys for all to anon, authenticated using (true);
-    create function public.cleanup_expired_whatsapp_keys() returns integer language plpgsql as
+    create policy "Allow all" on public.whatsapp_auth for all using (company_id is not null) with
+    check (true); create policy "Allow all" on public.whatsapp_keys for all to anon, authenticated
+    using (true); create function public.cleanup_expired_whatsapp_keys() returns integer language
+    plpgsql as
       $$ begin delete from public.whatsapp_keys where expires_at < now(); return 1; end $$;
 """
 
@@ -72,14 +75,24 @@ def test_push_takes_over_the_owners_tables_with_their_rows(fresh_stack: Any, tab
     with psycopg.connect(stack.db_url, autocommit=True) as db:
         db.execute(OWNERS_TABLES[tables])
         db.execute(OWNERS_POLICIES)
-        stored = [row for row in json.loads((LEGACY / "rows.json").read_text()) if row["value"] is not None]
+        stored = [
+            row
+            for row in json.loads((LEGACY / "rows.json").read_text())
+            if row["value"] is not None
+        ]
         creds = json.loads((LEGACY / "auth_rows.json").read_text())
         with db.cursor() as cursor:
             cursor.executemany(
                 "insert into whatsapp_keys (company_id, key_type, key_id, value, expires_at) values "
                 "(%s, %s, %s, %s, case when %s = 'lid-mapping' then now() - interval '1 day' end)",
                 [
-                    [row["company_id"], row["key_type"], row["key_id"], json.dumps(row["value"]), row["key_type"]]
+                    [
+                        row["company_id"],
+                        row["key_type"],
+                        row["key_id"],
+                        json.dumps(row["value"]),
+                        row["key_type"],
+                    ]
                     for row in stored
                 ],
             )
@@ -94,20 +107,26 @@ def test_push_takes_over_the_owners_tables_with_their_rows(fresh_stack: Any, tab
         ).fetchall()
         wanted = sorted((row["company_id"], row["key_type"], row["key_id"]) for row in stored)
         assert [row[:3] for row in kept] == wanted
-        values = {(row["company_id"], row["key_type"], row["key_id"]): row["value"] for row in stored}
+        values = {
+            (row["company_id"], row["key_type"], row["key_id"]): row["value"] for row in stored
+        }
         assert all(row[3] == values[row[:3]] for row in kept)
         assert db.execute("select company_id, creds from whatsapp_auth order by 1").fetchall() == [
-            (row["company_id"], row["creds"]) for row in sorted(creds, key=lambda row: row["company_id"])
+            (row["company_id"], row["creds"])
+            for row in sorted(creds, key=lambda row: row["company_id"])
         ]
         # Mappings start their seven days anew: when they were last used is not known.
         assert db.execute(
             "select count(*) from whatsapp_keys where (key_type = 'lid-mapping') <> "
             "(expires_at is not null and expires_at > now() + interval '6 days')"
         ).fetchone() == (0,)
-        assert db.execute(
-            "select polname from pg_policy where polrelid::regclass::text like 'whatsapp_%' "
-            "and 0 = any (polroles) or polname = 'Allow all'"
-        ).fetchall() == []
+        assert (
+            db.execute(
+                "select polname from pg_policy where polrelid::regclass::text like 'whatsapp_%' "
+                "and 0 = any (polroles) or polname = 'Allow all'"
+            ).fetchall()
+            == []
+        )
     advisors_find_nothing(stack)
 
 
@@ -142,7 +161,9 @@ def test_privileges_come_out_the_same_under_both_defaults(fresh_stack: Any) -> N
     assert privileges(stacks[0]) == privileges(stacks[1])
 
 
-def test_every_function_pins_its_search_path_and_none_is_left_to_the_public(fresh_stack: Any) -> None:
+def test_every_function_pins_its_search_path_and_none_is_left_to_the_public(
+    fresh_stack: Any,
+) -> None:
     with psycopg.connect(fresh_stack(migrate=True).db_url) as db:
         functions = db.execute(
             "select proname, proconfig::text, has_function_privilege('anon', oid, 'execute'), "
@@ -150,7 +171,9 @@ def test_every_function_pins_its_search_path_and_none_is_left_to_the_public(fres
             "from pg_proc where pronamespace = 'public'::regnamespace"
         ).fetchall()
     assert len(functions) > 15
-    assert [row[0] for row in functions if "search_path" not in (row[1] or "") or row[2] or row[3]] == []
+    assert [
+        row[0] for row in functions if "search_path" not in (row[1] or "") or row[2] or row[3]
+    ] == []
 
 
 def advisors_find_nothing(stack: Stack) -> None:
@@ -184,7 +207,9 @@ def schema(stack: Stack) -> str:
         "and relkind = 'r' order by 2",
     ]
     with psycopg.connect(stack.db_url) as db:
-        lines = [str(row) for query in queries for row in db.execute(query.replace("%%", "%")).fetchall()]
+        lines = [
+            str(row) for query in queries for row in db.execute(query.replace("%%", "%")).fetchall()
+        ]
     return "\n".join([*lines, *privileges(stack)])
 
 

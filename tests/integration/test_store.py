@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from devstack import Stack
 from supabase import acreate_client
 from supabase_auth_state import (
@@ -127,7 +128,9 @@ async def test_set_is_all_or_nothing_when_the_database_refuses_one_value(
     open_auth: Any, db: psycopg.Connection[Any], company_id: str, refuse_id: Callable[[str], None]
 ) -> None:
     auth = await open_auth()
-    await auth.keys.set({"pre-key": {str(n): pair() for n in range(20)}, "session": {"1.0": {"v": 0}}})
+    await auth.keys.set(
+        {"pre-key": {str(n): pair() for n in range(20)}, "session": {"1.0": {"v": 0}}}
+    )
     refuse_id("refused")
     mixed: dict[str, dict[str, Any]] = {
         "pre-key": {str(n): None for n in range(20)} | {str(n): pair() for n in range(20, 60)},
@@ -166,7 +169,9 @@ async def test_the_last_of_many_unawaited_writes_wins(open_auth: Any) -> None:
     assert await auth.keys.get("session", ["1.0"]) == {"1.0": {"n": 49}}
 
 
-async def test_clear_deletes_the_keys_of_this_company_alone(open_auth: Any, company_id: str) -> None:
+async def test_clear_deletes_the_keys_of_this_company_alone(
+    open_auth: Any, company_id: str
+) -> None:
     auth, other = await open_auth(), await open_auth(company_id + "-other")
     for state in (auth, other):
         await state.keys.set({"session": {"1.0": {}}, "pre-key": {"1": pair()}})
@@ -190,7 +195,9 @@ async def test_an_unreadable_row_is_an_error_and_cannot_be_overwritten(
         await auth.keys.set({"pre-key": {"1": None}})
     assert list(await auth.keys.get("pre-key", ["1"])) == ["1"]
     await auth.keys.set({"pre-key": {"1": None}})
-    db.execute("update whatsapp_keys set value = '{}' where company_id = %s and key_id = '2'", [company_id])
+    db.execute(
+        "update whatsapp_keys set value = '{}' where company_id = %s and key_id = '2'", [company_id]
+    )
     with pytest.raises(CodecError):
         await auth.keys.get("pre-key", ["2"])
 
@@ -199,11 +206,14 @@ async def test_unreadable_creds_are_an_error_and_stay(
     settings: Settings, db: psycopg.Connection[Any], company_id: str
 ) -> None:
     db.execute(
-        "insert into whatsapp_auth (company_id, creds) values (%s, %s)", [company_id, '{"noiseKey": 5}']
+        "insert into whatsapp_auth (company_id, creds) values (%s, %s)",
+        [company_id, '{"noiseKey": 5}'],
     )
     with pytest.raises(CodecError):
         await use_supabase_auth_state(company_id, settings=settings)
-    row = db.execute("select creds from whatsapp_auth where company_id = %s", [company_id]).fetchone()
+    row = db.execute(
+        "select creds from whatsapp_auth where company_id = %s", [company_id]
+    ).fetchone()
     assert row == ({"noiseKey": 5},)
 
 
@@ -252,7 +262,9 @@ async def test_values_belong_to_the_caller(open_auth: Any) -> None:
     assert await auth.keys.get("device-list", ["1"]) == {"1": ["0"]}
 
 
-async def test_new_secret_key_works_like_the_service_role_jwt(stack: Stack, company_id: str) -> None:
+async def test_new_secret_key_works_like_the_service_role_jwt(
+    stack: Stack, company_id: str
+) -> None:
     settings = Settings(url=stack.url, key=stack.secret_key)
     async with use_supabase_auth_state(company_id, settings=settings) as auth:
         await auth.keys.set({"session": {"1.0": {"n": 1}}})
@@ -266,7 +278,9 @@ async def test_a_supabase_client_of_the_users_own_is_used_and_left_open(
     client = await acreate_client(stack.url, stack.service_role_key)
     async with use_supabase_auth_state(company_id, client=client) as auth:
         await auth.keys.set({"session": {"1.0": {"n": 1}}})
-    rows_seen = await client.table("whatsapp_keys").select("key_id").eq("company_id", company_id).execute()
+    rows_seen = (
+        await client.table("whatsapp_keys").select("key_id").eq("company_id", company_id).execute()
+    )
     assert rows_seen.data == [{"key_id": "1.0"}]
     await client.postgrest.aclose()
 
@@ -276,7 +290,9 @@ async def test_many_companies_share_one_rest(settings: Settings, company_id: str
     states = await asyncio.gather(
         *(use_supabase_auth_state(f"{company_id}-{n}", client=rest) for n in range(10))
     )
-    await asyncio.gather(*(state.keys.set({"session": {"1.0": {"n": n}}}) for n, state in enumerate(states)))
+    await asyncio.gather(
+        *(state.keys.set({"session": {"1.0": {"n": n}}}) for n, state in enumerate(states))
+    )
     found = await asyncio.gather(*(state.keys.get("session", ["1.0"]) for state in states))
     assert found == [{"1.0": {"n": n}} for n in range(10)]
     for state in states:
@@ -285,7 +301,9 @@ async def test_many_companies_share_one_rest(settings: Settings, company_id: str
     await rest.close()
 
 
-async def test_a_database_that_is_away_is_not_an_empty_one(fresh_stack: Any, company_id: str) -> None:
+async def test_a_database_that_is_away_is_not_an_empty_one(
+    fresh_stack: Any, company_id: str
+) -> None:
     stack = fresh_stack(migrate=True)
     settings = Settings(url=stack.url, key=stack.service_role_key, timeout=2, give_up_after=0.3)
     auth = await use_supabase_auth_state(company_id, settings=settings)
@@ -334,7 +352,9 @@ def pair() -> dict[str, bytes]:
     return {"private": os.urandom(32), "public": os.urandom(32)}
 
 
-def insert(db: psycopg.Connection[Any], company: str, key_type: str, key_id: str, value: str) -> None:
+def insert(
+    db: psycopg.Connection[Any], company: str, key_type: str, key_id: str, value: str
+) -> None:
     db.execute(
         "insert into whatsapp_keys (company_id, key_type, key_id, value) values (%s, %s, %s, %s)",
         [company, key_type, key_id, value],

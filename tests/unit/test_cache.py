@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from supabase_auth_state.cache import ABSENT, OwnerCache, Stored
 
 DAY = 86400.0
@@ -22,7 +23,9 @@ def remember(cache: OwnerCache, ref: Any, value: Any, now: float = 0.0) -> None:
     cache.end_read(cache.begin_read(), {ref: value}, now)
 
 
-@pytest.mark.parametrize("value", [b"bytes", "text", {"a": [1, None, b"x", 1.5, True]}, [], 0, False, b"", ""])
+@pytest.mark.parametrize(
+    "value", [b"bytes", "text", {"a": [1, None, b"x", 1.5, True]}, [], 0, False, b"", ""]
+)
 def test_a_value_comes_back_alike(cache: OwnerCache, value: Any) -> None:
     remember(cache, SESSION, value)
     found = cache.get(*SESSION, 1.0)
@@ -65,7 +68,9 @@ def test_a_read_that_began_before_an_uncertain_write_is_not_remembered(cache: Ow
     assert cache.get(*SESSION, 0) is None
 
 
-def test_a_read_that_began_before_everything_was_forgotten_is_not_remembered(cache: OwnerCache) -> None:
+def test_a_read_that_began_before_everything_was_forgotten_is_not_remembered(
+    cache: OwnerCache,
+) -> None:
     reading = cache.begin_read()
     cache.clear()
     cache.end_read(reading, {SESSION: "old"}, 0)
@@ -102,7 +107,9 @@ def test_bytes_are_bounded_and_the_least_recently_used_goes_first(cache: OwnerCa
     assert cache.get("session", "99", 0) is not None
 
 
-def test_a_value_larger_than_the_cache_is_not_kept_and_its_old_one_neither(cache: OwnerCache) -> None:
+def test_a_value_larger_than_the_cache_is_not_kept_and_its_old_one_neither(
+    cache: OwnerCache,
+) -> None:
     remember(cache, SESSION, b"old")
     cache.put(SESSION, Stored(b"x" * 200_000), 0)
     assert cache.get(*SESSION, 0) is None

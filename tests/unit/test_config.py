@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from supabase_auth_state import ConfigurationError, Settings
 from supabase_auth_state.config import check_company_id, database_flag
 
@@ -21,7 +22,9 @@ def jwt(**claims: object) -> str:
     return f"{part({'alg': 'HS256'})}.{part(claims)}.c2lnbmF0dXJl"
 
 
-@pytest.mark.parametrize("key", ["sb_secret_abc", jwt(role="service_role", exp=time.time() + 60), "own-gateway-key"])
+@pytest.mark.parametrize(
+    "key", ["sb_secret_abc", jwt(role="service_role", exp=time.time() + 60), "own-gateway-key"]
+)
 def test_service_keys_are_taken(key: str) -> None:
     assert Settings(url=URL, key=f" {key}\n").key == key
 
@@ -88,7 +91,9 @@ def test_settings_come_from_a_dotenv_file_and_the_environment_wins(
     assert Settings.from_env().key == "sb_secret_environment"
 
 
-@pytest.mark.parametrize("given", [{}, {"SUPABASE_URL": URL}, {"SUPABASE_URL": URL, "SUPABASE_SECRET_KEY": " "}])
+@pytest.mark.parametrize(
+    "given", [{}, {"SUPABASE_URL": URL}, {"SUPABASE_URL": URL, "SUPABASE_SECRET_KEY": " "}]
+)
 def test_what_is_missing_is_named(given: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match=r"SUPABASE_(URL|SERVICE_ROLE_KEY).* is not set"):
         Settings.from_env(given)
@@ -114,12 +119,16 @@ def test_a_flag_of_nonsense_is_refused(word: str) -> None:
         database_flag({"USE_DATABASE_AUTH_STATE": word})
 
 
-@pytest.mark.parametrize("company", ["962302", "ünï/code: with 'quotes'", "00000000-0000-4000-8000-000000000001"])
+@pytest.mark.parametrize(
+    "company", ["962302", "ünï/code: with 'quotes'", "00000000-0000-4000-8000-000000000001"]
+)
 def test_company_ids_are_any_text(company: str) -> None:
     assert check_company_id(company) == company
 
 
-@pytest.mark.parametrize("company", ["", " x", "x ", "a\0b", "a\nb", "x" * 256, "\ud800", 962302, None, b"x"])
+@pytest.mark.parametrize(
+    "company", ["", " x", "x ", "a\0b", "a\nb", "x" * 256, "\ud800", 962302, None, b"x"]
+)
 def test_impossible_company_ids_are_refused(company: object) -> None:
     with pytest.raises(ConfigurationError):
         check_company_id(company)

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from supabase_auth_state.reads import JoinedReads, split
 
 
@@ -22,7 +23,9 @@ class Fetching:
         await self.may_answer.wait()
         if self.error is not None:
             raise self.error
-        return {kind: {i: f"{kind} {i}" for i in ids if i != "absent"} for kind, ids in wanted.items()}
+        return {
+            kind: {i: f"{kind} {i}" for i in ids if i != "absent"} for kind, ids in wanted.items()
+        }
 
 
 @pytest.fixture
@@ -35,7 +38,9 @@ def fetch() -> Fetching:
 async def test_reads_of_one_turn_are_one_request(fetch: Fetching) -> None:
     reads = JoinedReads(fetch)
     found = await asyncio.gather(
-        reads.get("session", ["1", "2"]), reads.get("session", ["2", "3"]), reads.get("pre-key", ["1"])
+        reads.get("session", ["1", "2"]),
+        reads.get("session", ["2", "3"]),
+        reads.get("pre-key", ["1"]),
     )
     assert found == [
         {"1": "session 1", "2": "session 2"},
@@ -75,7 +80,9 @@ async def test_nothing_asked_is_no_request(fetch: Fetching) -> None:
 
 
 @pytest.mark.parametrize("cancel_before_request", [True, False])
-async def test_a_cancelled_caller_harms_nobody(fetch: Fetching, cancel_before_request: bool) -> None:
+async def test_a_cancelled_caller_harms_nobody(
+    fetch: Fetching, cancel_before_request: bool
+) -> None:
     fetch.may_answer.clear()
     reads = JoinedReads(fetch)
     callers = [asyncio.create_task(reads.get("session", [str(n)])) for n in range(3)]
@@ -105,7 +112,9 @@ async def test_all_callers_cancelled_leaves_no_task_and_no_complaint(fetch: Fetc
     assert asyncio.all_tasks() == before | set()
 
 
-async def test_an_error_reaches_every_caller_of_the_request_and_no_later_one(fetch: Fetching) -> None:
+async def test_an_error_reaches_every_caller_of_the_request_and_no_later_one(
+    fetch: Fetching,
+) -> None:
     fetch.error = OSError("away")
     reads = JoinedReads(fetch)
     failed = await asyncio.gather(

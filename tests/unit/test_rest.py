@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import respx
+
 from supabase_auth_state import (
     AccessDenied,
     ConfigurationError,
@@ -124,7 +125,9 @@ PASSING = [
 async def test_what_may_pass_is_tried_again_writes_as_well_as_reads(
     rest: Rest, api: Any, clock: Clock, failure: Any
 ) -> None:
-    read_route = api.post(READ).mock(side_effect=[failure, failure, httpx.Response(200, json={"a": {}})])
+    read_route = api.post(READ).mock(
+        side_effect=[failure, failure, httpx.Response(200, json={"a": {}})]
+    )
     assert await read(rest) == {"a": {}}
     write = api.post(f"{URL}/rest/v1/rpc/commit_whatsapp_state")
     write.mock(side_effect=[failure, httpx.Response(204)])
@@ -138,7 +141,9 @@ async def test_what_may_pass_is_tried_again_writes_as_well_as_reads(
 async def test_what_does_not_pass_is_given_up_in_bounded_time(
     rest: Rest, api: Any, clock: Clock, failure: Any
 ) -> None:
-    route = api.post(READ).mock(side_effect=failure if isinstance(failure, Exception) else [failure] * 99)
+    route = api.post(READ).mock(
+        side_effect=failure if isinstance(failure, Exception) else [failure] * 99
+    )
     with pytest.raises(StoreUnavailable):
         await read(rest)
     assert clock.time - 1000 <= 30

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from supabase_auth_state import InvalidRequest, LeaseLost, StoreUnavailable
 from supabase_auth_state.writes import Change, GroupCommit, joined
 
@@ -96,7 +97,9 @@ async def test_creds_and_keys_are_one_commit_and_the_last_creds_win() -> None:
     database = Database()
     writes = GroupCommit(database)
     await asyncio.gather(
-        writes.commit(Change(creds=b"1")), writes.commit(put("1", b"v")), writes.commit(Change(creds=b"2"))
+        writes.commit(Change(creds=b"1")),
+        writes.commit(put("1", b"v")),
+        writes.commit(Change(creds=b"2")),
     )
     assert database.commits == [Change({("session", "1"): b"v"}, b"2")]
 
@@ -148,7 +151,9 @@ async def test_memory_is_bounded_and_callers_wait_in_order() -> None:
     database = Database()
     database.may_commit.clear()
     writes = GroupCommit(database, max_pending=3000, max_commit=1500)
-    callers = [asyncio.create_task(writes.commit(put("1", b"%04d" % n + b"x" * 900))) for n in range(20)]
+    callers = [
+        asyncio.create_task(writes.commit(put("1", b"%04d" % n + b"x" * 900))) for n in range(20)
+    ]
     await started(database)
     for _ in range(50):
         await asyncio.sleep(0)
@@ -188,7 +193,9 @@ async def test_clearing_is_in_order_with_the_writes_around_it() -> None:
     database = Database()
     writes = GroupCommit(database)
     await asyncio.gather(
-        writes.commit(put("before", b"1")), writes.commit(Change(clear=True)), writes.commit(put("after", b"1"))
+        writes.commit(put("before", b"1")),
+        writes.commit(Change(clear=True)),
+        writes.commit(put("after", b"1")),
     )
     assert database.rows == {("session", "after"): b"1"}
     assert [change.clear for change in database.commits] == [False, True, False]
@@ -212,7 +219,9 @@ CHANGES = st.lists(
 
 
 @given(CHANGES)
-def test_any_schedule_ends_with_the_last_accepted_write_of_each_key(plan: list[tuple[str, bool, int]]) -> None:
+def test_any_schedule_ends_with_the_last_accepted_write_of_each_key(
+    plan: list[tuple[str, bool, int]],
+) -> None:
     async def run() -> None:
         database = Database()
         writes = GroupCommit(database, max_pending=600, max_commit=300)
@@ -227,7 +236,8 @@ def test_any_schedule_ends_with_the_last_accepted_write_of_each_key(plan: list[t
                 await asyncio.sleep(0)
         results = await asyncio.gather(*callers, return_exceptions=True)
         refused = [isinstance(result, InvalidRequest) for result in results]
-        # Poison that a later value of the same key replaced in the same commit never reaches the database.
+        # Poison that a later value of the same key replaced in the same commit never reaches the
+        # database.
         assert all(poisoned for (_, poisoned, _), no in zip(plan, refused, strict=True) if no)
         assert {key: value for key, value in database.rows.items() if key in wanted} == wanted
         assert database.numbers == sorted(set(database.numbers))
