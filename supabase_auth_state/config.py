@@ -120,11 +120,13 @@ def check_url(url: str) -> str:
         parts, host = urlsplit(""), None
     if parts.scheme.startswith("postgres"):
         raise ConfigurationError(
-            f"{URL_VARIABLE} is a database URL: use the project's API URL, https://<ref>.supabase.co"
+            f"{URL_VARIABLE} is a database URL: use the project's API URL, "
+            f"https://<ref>.supabase.co"
         )
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError(
-            f"{URL_VARIABLE} is not an http(s) URL: use the project's API URL, https://<ref>.supabase.co"
+            f"{URL_VARIABLE} is not an http(s) URL: use the project's API URL, "
+            f"https://<ref>.supabase.co"
         )
     if parts.path.startswith("/dashboard"):
         raise ConfigurationError(
@@ -172,7 +174,8 @@ def check_service_key(key: str) -> str:
 def _wrong_key(what: str) -> ConfigurationError:
     return ConfigurationError(
         f"this is {what}, and creds may only be reached with a service key: set "
-        f"{KEY_VARIABLES[0]} to the sb_secret_… key or the service_role JWT ({_WHERE_KEYS_ARE}), and keep it off clients"
+        f"{KEY_VARIABLES[0]} to the sb_secret_… key or the service_role JWT ({_WHERE_KEYS_ARE}), "
+        f"and keep it off clients"
     )
 
 

@@ -65,7 +65,8 @@ async def _open_database(company_id: str, folder: Path, options: dict[str, Any])
     if stored is None and files is not None:
         raise ConfigurationError(
             f"company {company_id!r} is not in the database, but {folder} holds its creds: "
-            f"opening it here would start a new device. Run `{command}` first, or move the folder away to pair anew"
+            f"opening it here would start a new device. Run `{command}` first, or move the folder "
+            f"away to pair anew"
         )
     if stored is not None and files is not None and files > stored + _SLACK:
         _warn(

@@ -1,4 +1,4 @@
-"""What tests on the real stack share: settings, a PostgREST to talk to, auth states that are closed."""
+"""What tests on the real stack share: settings, PostgREST to talk to, auth states to close."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns a company for a second at a time, and writes when told to; the test freezes it in between."""
+"""Owns a company for a second at a time, and writes when told to; the test freezes it."""
 
 from __future__ import annotations
 

@@ -245,12 +245,14 @@ async def test_the_batch_size_is_checked(rest: Rest) -> None:
 
 
 def test_200000_expired_rows_go_without_a_statement_over_a_second(db: Db, company_id: str) -> None:
-    """The time limit is PostgreSQL's own, so a slow machine fails in the statement and not in a stopwatch."""
+    """The time limit is PostgreSQL's own: no stopwatch of this test's."""
     db.execute(
         "insert into whatsapp_keys (company_id, key_type, key_id, value, expires_at) "
-        "select %s, 'lid-mapping', case when n %% 2 = 0 then n::text else (n - 1 + 900000000) || '_reverse' end, "
+        "select %s, 'lid-mapping', case when n %% 2 = 0 then n::text else (n - 1 + 900000000) || "
+        "'_reverse' end, "
         "to_jsonb(case when n %% 2 = 0 then (n + 900000000)::text else (n - 1)::text end), "
-        "now() - interval '1 day' + make_interval(secs => n / 1000.0) from generate_series(0, 199999) n",
+        "now() - interval '1 day' + make_interval(secs => n / 1000.0) from generate_series(0, "
+        "199999) n",
         [company_id],
     )
     db.execute("set statement_timeout = '1s'")

@@ -332,7 +332,8 @@ async def test_renewal_keeps_a_lease_for_many_times_its_length(
     last = None
     while renewals < 8:
         row = db.execute(
-            "select renewed_at, expires_at > clock_timestamp() from whatsapp_leases where company_id = %s",
+            "select renewed_at, expires_at > clock_timestamp() from whatsapp_leases where "
+            "company_id = %s",
             [company_id],
         ).fetchone()
         assert row is not None

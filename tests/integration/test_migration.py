@@ -83,7 +83,8 @@ def test_push_takes_over_the_owners_tables_with_their_rows(fresh_stack: Any, tab
         creds = json.loads((LEGACY / "auth_rows.json").read_text())
         with db.cursor() as cursor:
             cursor.executemany(
-                "insert into whatsapp_keys (company_id, key_type, key_id, value, expires_at) values "
+                "insert into whatsapp_keys (company_id, key_type, key_id, value, expires_at) "
+                "values "
                 "(%s, %s, %s, %s, case when %s = 'lid-mapping' then now() - interval '1 day' end)",
                 [
                     [
@@ -192,18 +193,23 @@ def test_the_advisors_would_fail_on_something(fresh_stack: Any) -> None:
 def schema(stack: Stack) -> str:
     """Everything our migrations define, as text."""
     queries = [
-        "select 'column', table_name, column_name, data_type, collation_name, is_nullable, column_default "
+        "select 'column', table_name, column_name, data_type, collation_name, is_nullable, "
+        "column_default "
         "from information_schema.columns where table_schema = 'public' order by 2, 3",
-        "select 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid) from pg_constraint "
+        "select 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid) from "
+        "pg_constraint "
         "where connamespace = 'public'::regnamespace order by 2, 3",
         "select 'index', indexdef from pg_indexes where schemaname = 'public' order by 2",
-        "select 'policy', tablename, policyname, roles::text, cmd, qual, with_check from pg_policies "
+        "select 'policy', tablename, policyname, roles::text, cmd, qual, with_check from "
+        "pg_policies "
         "where schemaname = 'public' order by 2, 3",
-        "select 'function', pg_get_functiondef(oid) from pg_proc where pronamespace = 'public'::regnamespace "
+        "select 'function', pg_get_functiondef(oid) from pg_proc where pronamespace = "
+        "'public'::regnamespace "
         "order by 2",
         "select 'trigger', pg_get_triggerdef(oid) from pg_trigger where not tgisinternal "
         "and tgrelid::regclass::text like 'whatsapp%%' order by 2",
-        "select 'options', relname, reloptions::text from pg_class where relnamespace = 'public'::regnamespace "
+        "select 'options', relname, reloptions::text from pg_class where relnamespace = "
+        "'public'::regnamespace "
         "and relkind = 'r' order by 2",
     ]
     with psycopg.connect(stack.db_url) as db:
@@ -219,8 +225,10 @@ def privileges(stack: Stack) -> list[str]:
             str(row)
             for row in db.execute(
                 "select relname, acl.grantee::regrole::text, acl.privilege_type from pg_class, "
-                "aclexplode(relacl) acl where relnamespace = 'public'::regnamespace and relname like 'whatsapp%' "
-                "and acl.grantee <> 0 union all select proname, acl.grantee::regrole::text, acl.privilege_type "
+                "aclexplode(relacl) acl where relnamespace = 'public'::regnamespace and relname "
+                "like 'whatsapp%' "
+                "and acl.grantee <> 0 union all select proname, acl.grantee::regrole::text, "
+                "acl.privilege_type "
                 "from pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) acl "
                 "where pronamespace = 'public'::regnamespace order by 1, 2, 3"
             ).fetchall()

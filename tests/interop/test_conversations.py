@@ -9,64 +9,50 @@ from collections.abc import Awaitable, Iterable
 
 import pytest
 from nacl import bindings
-from WAeys.Signal import libsignal_curve
-from WAeys.Signal.Group import sender_key_message
+from pyaileys.crypto.curve25519_signature import curve25519_sign, curve25519_verify
 from WAeys.Utils import crypto
 
 from supabase_auth_state import xeddsa
 from supabase_auth_state.config import Settings
+from tests.interop import fast_crypto as fast
 from tests.interop.python_peer import Open, PyaileysParty, WAeysParty
 from tests.interop.talk import Device, DirectTalk, End, GroupTalk, Talk
 
 SEED = os.environ.get("CONVERSATION_SEED") or str(random.SystemRandom().randrange(10**6))
 """Set the variable to repeat a run. The keys of the clients are new each time all the same."""
 
-GROUPS = 1
-TALKS = 50
+GROUPS = 2
+TALKS = 250
 ROUNDS = 8
 MOST_STEPS = 4
 RESTARTS = 0.3
 """How likely a device is restarted after a round."""
 
 
-@pytest.fixture
-def fast_curve(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let libsodium do the curve arithmetic of WAeys; its own takes a hundred times as long."""
-    for module in (libsignal_curve, crypto):
-        monkeypatch.setattr(module, "x25519_generate_key_pair", generate_key_pair)
-        monkeypatch.setattr(module, "x25519_shared_key", bindings.crypto_scalarmult)
-    monkeypatch.setattr(sender_key_message, "curve25519_donna_sign", xeddsa.sign)
-    monkeypatch.setattr(sender_key_message, "curve25519_donna_verify", verify)
-
-
-def generate_key_pair() -> tuple[bytes, bytes]:
-    private = os.urandom(32)
-    return private, bindings.crypto_scalarmult_base(private)
-
-
-def verify(public: bytes, message: bytes, signature: bytes) -> bool:
-    return xeddsa.verify(public[-32:], message, signature)
-
-
-def test_the_fast_curve_is_the_curve_of_waeys() -> None:
-    private, public = generate_key_pair()
+def test_the_fast_crypto_is_that_of_the_clients() -> None:
+    private, public = fast.generate_key_pair()
+    mine, iv, text = os.urandom(32), os.urandom(16), b"a whole block..."
+    signal_public = b"\x05" + public
     assert crypto.x25519_public_key(private) == public
-    mine = os.urandom(32)
     assert crypto.x25519_shared_key(mine, public) == bindings.crypto_scalarmult(mine, public)
-    assert crypto.curve25519_donna_verify(b"\x05" + public, b"text", xeddsa.sign(private, b"text"))
-    assert verify(b"\x05" + public, b"text", crypto.curve25519_donna_sign(private, b"text"))
+    assert crypto.aes_cbc_encrypt_raw(text, mine, iv) == fast.aes_cbc_encrypt(text, mine, iv)
+    assert crypto.aes_cbc_decrypt_raw(text, mine, iv) == fast.aes_cbc_decrypt(text, mine, iv)
+    for verify in (crypto.curve25519_donna_verify, curve25519_verify):
+        assert verify(signal_public, text, xeddsa.sign(private, text))
+    for sign in (crypto.curve25519_donna_sign, curve25519_sign):
+        assert fast.verify(signal_public, text, sign(private, text))
 
 
 @pytest.mark.parametrize("client", [WAeysParty, PyaileysParty])
 async def test_random_conversations_go_on_from_the_database(
-    client: type[WAeysParty] | type[PyaileysParty],
+    client: type[WAeysParty | PyaileysParty],
     settings: Settings,
     company_id: str,
-    fast_curve: None,
 ) -> None:
     print(f"CONVERSATION_SEED={SEED}")  # shown when the test fails
-    for number in range(GROUPS):
-        await converse(settings, client.open, f"{company_id}-{number}", f"{SEED} {number}")
+    with fast.fast_crypto():
+        for number in range(GROUPS):
+            await converse(settings, client.open, f"{company_id}-{number}", f"{SEED} {number}")
 
 
 async def converse(settings: Settings, open_party: Open, company_id: str, seed: str) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from tests.interop.account import ALICE, Account
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 PLACES = pytest.mark.parametrize(
     ("version", "cache"), [(7, True), (7, False), (6, True)], ids=["v7", "v7 without cache", "v6"]
 )

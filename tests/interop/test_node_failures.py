@@ -9,6 +9,8 @@ import pytest
 from tests.interop.account import Account
 from tests.interop.node import NodeError
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 SESSION = {"_sessions": {}, "version": "v1"}
 WRITE = {"session": {"15550100002.0": SESSION}}
 PASSING = ["lost-request", "lost-answer", "500", "503", "429", "hang", "twice"]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.interop.account import BOB, Account
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BOB_LID = "200000000000002@lid"
 STRANGER = "15550109999@s.whatsapp.net"
@@ -33,7 +36,7 @@ def mapping_ids(db: Any, company_id: str) -> set[str]:
     return {key_id for (key_id,) in rows}
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def conversation(alice: Account, bob: Account, company_id: str) -> Account:
     """Alice has talked to Bob, whose session lives at his LID, and has only seen a stranger."""
     await alice.open("supabase", company=company_id)

@@ -10,6 +10,8 @@ import pytest
 from tests.interop.account import Account
 from tests.interop.node import NodeError
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 ROUTING = {"routingInfo": {"type": "Buffer", "data": "CAoIDQgF"}}
 INTRO = b"ED\0\1\0\0\6" + base64.b64decode("CAoIDQgF") + b"WA"
 VERSIONS = pytest.mark.parametrize("version", [7, 6])

@@ -13,6 +13,8 @@ from tests.interop.account import ALICE, Account
 from tests.interop.node import NodeError, NodePeer
 from tests.interop.samples import SAMPLES, sample_keys
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 PAIR = {
     half: {"type": "Buffer", "data": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}
     for half in ("private", "public")
@@ -50,22 +52,21 @@ async def test_processes_that_start_at_once_get_the_same_new_creds(
 
 @pytest.mark.parametrize(("sample", "version"), SAMPLES)
 async def test_every_value_of_a_real_folder_comes_back_as_it_was(
-    node: NodePeer, db: Any, company_id: str, sample: Path, version: int
+    alice: Account, db: Any, company_id: str, sample: Path, version: int
 ) -> None:
     keys = sample_keys(sample)
     creds = json.loads((sample / "creds.json").read_text())
-    account = Account(node, ALICE)
-    await account.open("supabase", company=company_id, version=version)
-    await account.call("set", data=keys)
-    await account.call("update-creds", update=creds)
+    await alice.open("supabase", company=company_id, version=version)
+    await alice.call("set", data=keys)
+    await alice.call("update-creds", update=creds)
 
     assert stored_keys(db, company_id) == keys
     for key_type, values in keys.items():
-        found = await account.call("get", type=key_type, ids=[*values, "never-stored"])
+        found = await alice.call("get", type=key_type, ids=[*values, "never-stored"])
         assert found == values
-    await account.call("close")
-    await account.open("supabase", company=company_id, version=version)
-    assert await account.call("creds") == creds
+    await alice.call("close")
+    await alice.open("supabase", company=company_id, version=version)
+    assert await alice.call("creds") == creds
 
 
 async def test_values_and_deletions_of_one_set_are_one_request(

@@ -14,6 +14,7 @@
 //         kind supabase     company, and options of examples/node: lease, leaseTtl, owner, retries, timeout; faults
 //         kind plain-json   company                 (the old mistake: no BufferJSON)
 //     close                                                     null; the party is gone
+//     forget                                                    null; the party is gone, nothing is closed
 //     close-auth                                                null; its auth state is closed, it stays
 //     creds                                                     creds as a document
 //     update-creds      update (a document)                     creds summary; saved before the answer
@@ -115,6 +116,7 @@ const withParty = {
 
 const run = command => {
 	if (command.op === 'open') return open(command)
+	if (command.op === 'forget') return void parties.delete(command.party)
 	if (command.op === 'together') return Promise.all(command.commands.map(answer))
 	const perform = withParty[command.op]
 	if (!perform) throw new Error(`no command "${command.op}"`)

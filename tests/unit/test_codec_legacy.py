@@ -29,7 +29,6 @@ from tests.values import (
 )
 
 B32, B33, B64, B128 = bytes(range(32)), b"\5" + bytes(32), bytes(64), bytes(range(128))
-PAIR = {"private": B32, "public": B32[::-1]}
 SENDER_KEY = b'[{"senderKeyId":1}]'
 KEY_DATA = base64.b64encode(B32).decode()
 
@@ -81,7 +80,7 @@ def test_shapes_that_only_look_like_bytes_stay_what_they_are(stored: Any) -> Non
     assert same(decode_creds(additional, company_id="c"), additional)
 
 
-# Every form of KEYS, section 4, in a field of 32 bytes.
+# Every form that has been seen in the wild, in a field of 32 bytes.
 READABLE = {
     "canonical": buffer(B32),
     "data first": dict(reversed(buffer(B32).items())),

@@ -74,6 +74,13 @@ async def test_get_gives_what_is_there_and_set_with_none_removes(folder: Path) -
     assert json.loads((folder / "pre-key-9.json").read_text())["private"]["type"] == "Buffer"
 
 
+async def test_nothing_is_a_set(tmp_path: Path) -> None:
+    auth = await use_multi_file_auth_state(tmp_path)
+    await auth.keys.set({})
+    await auth.keys.set({"session": {}})
+    assert texts(tmp_path) == {}
+
+
 async def test_only_none_deletes(tmp_path: Path) -> None:
     auth = await use_multi_file_auth_state(tmp_path)
     empty = {"a": "", "b": [], "c": {}, "d": 0, "e": False, "f": b""}
@@ -154,6 +161,13 @@ async def test_a_torn_file_is_an_error_and_cannot_be_written_until_it_has_been_r
     assert await auth.keys.get("session", [torn]) == {torn: json.loads(whole)}
     await auth.keys.set({"session": {torn: None}})
     assert not path.exists()
+
+
+async def test_a_file_that_cannot_be_opened_is_an_error(folder: Path) -> None:
+    (folder / "pre-key-9.json").mkdir()
+    auth = await use_multi_file_auth_state(folder)
+    with pytest.raises(FolderError, match="cannot be opened"):
+        await auth.keys.get("pre-key", ["9"])
 
 
 async def test_a_file_removed_by_hand_is_absent_and_may_be_written(folder: Path) -> None:
@@ -326,4 +340,6 @@ async def test_the_state_stands_where_a_state_in_the_database_does(folder: Path)
         assert auth.creds["advSecretKey"] not in repr(auth) + repr(auth.keys)
         with pytest.raises(CodecError, match="962302"):
             await auth.keys.set({"pre-key": {"1": {}}})
+    async with auth as again:
+        assert again is auth
     await auth.close()
