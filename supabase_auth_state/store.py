@@ -10,6 +10,7 @@ import orjson
 
 from . import codec
 from .cache import ABSENT, OwnerCache, Stored
+from .doubt import DOUBT_LASTS, forgets
 from .errors import CodecError, LeaseLost, StoreError, UnreadKeyError, WriteRefused
 from .lease import Lease, clock
 from .reads import JoinedReads
@@ -60,6 +61,7 @@ class SupabaseKeyStore:
         self._writes = GroupCommit(self._send)
         self._cache = OwnerCache(self._decode_text, cache_bytes)
         self._unread: set[Ref] = set()
+        self._doubt_until = 0.0
 
     def __repr__(self) -> str:
         return f"SupabaseKeyStore({self._company_id!r})"
@@ -101,7 +103,9 @@ class SupabaseKeyStore:
 
         Raises:
             CodecError: a value or an id cannot be stored as it is.
-            UnreadKeyError: the last read of one of these ids failed.
+            UnreadKeyError: the last read of one of these ids failed; or a read of another id failed
+                within the last minute, and a session would be replaced by one that knows nothing of
+                it.
             LeaseLost: this process no longer owns the company.
             StoreError: the database refused (nothing is stored) or did not answer (it may be; a
                 retry of the same data is safe).
@@ -114,6 +118,8 @@ class SupabaseKeyStore:
         blocked = self._unread.intersection(keys)
         if blocked:
             raise UnreadKeyError(self._company_id, sorted(blocked))
+        if clock() < self._doubt_until:
+            await self._refuse_forgetting(data.get("session") or {})
         if keys:
             await self._commit(Change(keys))
 
@@ -168,6 +174,13 @@ class SupabaseKeyStore:
         """The headers of a write: the lease, if there is one."""
         return self._lease.headers if self._lease is not None else {}
 
+    async def _refuse_forgetting(self, sessions: Mapping[str, Value]) -> None:
+        written = {key_id: value for key_id, value in sessions.items() if value is not None}
+        stored = await self.get("session", list(written)) if written else {}
+        lost = [key_id for key_id in stored if forgets(stored[key_id], written[key_id])]
+        if lost:
+            raise UnreadKeyError(self._company_id, [("session", key_id) for key_id in lost])
+
     def _remembers(self) -> bool:
         lease = self._lease
         if lease is None or not lease.holds():
@@ -200,6 +213,7 @@ class SupabaseKeyStore:
                 remembered = {ref: found.get(ref[1], ABSENT) for ref in refs}
         except Exception:
             self._unread.update(refs)
+            self._doubt_until = clock() + DOUBT_LASTS
             raise
         finally:
             self._cache.end_read(changed, remembered, clock())

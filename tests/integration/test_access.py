@@ -24,7 +24,6 @@ CALLS: dict[str, dict[str, Any]] = {
     "renew_whatsapp_lease": {"p_company_id": "c", "p_token": 1, "p_ttl_seconds": 30},
     "release_whatsapp_lease": {"p_company_id": "c", "p_token": 1},
     "schedule_whatsapp_cleanup": {},
-    "whatsapp_has_session": {"p_company_id": "c", "p_user": "u"},
     "guard_whatsapp_company": {"p_company_id": "c"},
 }
 

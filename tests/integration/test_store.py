@@ -382,3 +382,34 @@ def refuse_id(db: psycopg.Connection[Any], company_id: str) -> Iterator[Callable
 
     yield refuse
     db.execute(f"alter table whatsapp_keys drop constraint if exists {name}")
+
+
+def session(*base_keys: str) -> dict[str, Any]:
+    return {"_sessions": {key: {"registrationId": 1} for key in base_keys}, "version": "v1"}
+
+
+@pytest.mark.parametrize("lease", [False, True])
+async def test_after_a_failed_read_no_session_is_replaced_by_a_stranger(
+    open_auth: Any, db: psycopg.Connection[Any], company_id: str, lease: bool
+) -> None:
+    """Baileys reads the mapping first, and takes its failure for "no session" too."""
+    auth = await open_auth(lease=lease)
+    await auth.keys.set({"session": {"2_1.0": session("old")}, "lid-mapping": {"9": "2"}})
+    with db.transaction():
+        db.execute("set local whatsapp_auth.maintenance = 'on'")
+        db.execute("insert into whatsapp_keys values (%s, 'lid-mapping', '1', '5')", [company_id])
+    with pytest.raises(CodecError):
+        await auth.keys.get("lid-mapping", ["1"])
+    with pytest.raises(UnreadKeyError, match="2_1"):
+        await auth.keys.set({"session": {"2_1.0": session("new")}, "pre-key": {"7": None}})
+    await auth.keys.set({"session": {"2_1.0": session("new", "old"), "3_1.0": session("first")}})
+    await auth.keys.set({"session": {"2_1.0": None}})
+    await auth.keys.set({"session": {"2_1.0": session("stranger")}})
+    assert await auth.keys.get("session", ["2_1.0"]) == {"2_1.0": session("stranger")}
+
+
+async def test_without_a_failed_read_a_session_may_be_replaced(open_auth: Any) -> None:
+    auth = await open_auth()
+    await auth.keys.set({"session": {"2_1.0": session("old")}})
+    await auth.keys.set({"session": {"2_1.0": session("new")}})
+    assert await auth.keys.get("session", ["2_1.0"]) == {"2_1.0": session("new")}
