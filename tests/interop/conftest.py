@@ -8,10 +8,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
+from supabase_auth_state import Settings
 from tests.interop.account import ALICE, BOB, Account
 from tests.interop.node import NodePeer
+
+
+@pytest.fixture
+def settings(stack: Any) -> Settings:
+    """The stack, as a Python client opens it."""
+    return Settings(url=stack.url, key=stack.service_role_key)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -39,7 +39,7 @@
 //     requests                                                  requests since the last time (supabase)
 //     fail              faults: [{"path", "name"}]              null; each meets one request (supabase)
 //     met-faults                                                null, once all of them were met (supabase)
-//     replay                                                    statuses, after sending all writes and rpcs again (supabase)
+//     replay                                                    HTTP statuses of all but reads, sent again (supabase)
 //     lease-lost                                                message, once the lease is lost (supabase)
 //     together          commands                                their answers; they run at the same time
 import { createInterface } from 'node:readline'
@@ -74,7 +74,9 @@ const open = async ({ party: name, version, cache, transactionOpts, ...place }) 
 }
 
 const documents = ({ baileys }, values) =>
-	Object.fromEntries(Object.entries(values).filter(([, value]) => value).map(([id, value]) => [id, toDocument(baileys, value)]))
+	Object.fromEntries(
+		Object.entries(values).flatMap(([id, value]) => (value ? [[id, toDocument(baileys, value)]] : []))
+	)
 
 const withParty = {
 	close: async (party, { party: name }) => {
