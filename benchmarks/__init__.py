@@ -1,0 +1,1 @@
+"""Side-by-side measurements on the local stack; see docs/performance.md."""
