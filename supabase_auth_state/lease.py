@@ -12,8 +12,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from . import backoff
 from .errors import ConfigurationError, LeaseHeld, LeaseLost, StoreError
+from .renewals import renewals_of
 from .rest import Rest
 
 log = logging.getLogger("supabase_auth_state")
@@ -60,7 +60,7 @@ class Lease:
         self._rest = rest
         self._until = until
         self._released = False
-        self._renewing: asyncio.Task[None] | None = None
+        self._renewals = renewals_of(rest, ttl, clock)
 
     def __repr__(self) -> str:
         state = "lost" if self.lost.is_set() else "live" if self.holds() else "uncertain"
@@ -104,9 +104,21 @@ class Lease:
             {"p_company_id": self.company_id, "p_token": self.token, "p_ttl_seconds": self.ttl},
             give_up_after=self.ttl / 3,
         )
+        self.answered(answer, asked)
+        self.check()
+
+    def answered(self, answer: Mapping[str, Any], asked: float) -> None:
+        """Take note of what the database answered to a renewal.
+
+        Args:
+            answer: ``{"status": "renewed" | "lost" | "missing", …}``.
+            asked: when the renewal was asked for, by `clock`.
+        """
+        if self._released:
+            return
         if answer["status"] != "renewed":
             self.lose()
-            raise LeaseLost(self.company_id, self.token)
+            return
         if answer.get("lapsed") or asked >= self._until:
             self.lapses += 1
         self._until = asked + self.ttl
@@ -120,7 +132,7 @@ class Lease:
         if self._released:
             return
         self._released = True
-        await self._stop()
+        await self._renewals.remove(self)
         if self.lost.is_set():
             return
         try:
@@ -136,33 +148,7 @@ class Lease:
 
     def keep(self) -> None:
         """Renew in the background from here on."""
-        self._renewing = asyncio.get_running_loop().create_task(self._keep())
-
-    async def _stop(self) -> None:
-        if self._renewing is not None and self._renewing is not asyncio.current_task():
-            self._renewing.cancel()
-            await asyncio.wait([self._renewing])
-
-    async def _keep(self) -> None:
-        failures = 0
-        while not self.lost.is_set():
-            await asyncio.sleep(self._pause(failures))
-            try:
-                await asyncio.wait_for(self.renew(), self.ttl / 3)
-                failures = 0
-            except LeaseLost:
-                return
-            except (StoreError, ConfigurationError, asyncio.TimeoutError) as error:
-                failures += 1
-                log.warning(
-                    "company %s: lease renewal unanswered (%s); trying again",
-                    self.company_id, error or type(error).__name__,
-                )  # fmt: skip
-
-    def _pause(self, failures: int) -> float:
-        if failures == 0:
-            return self.ttl / 3
-        return backoff.delay(failures - 1, base=self.ttl / 30, cap=self.ttl / 3)
+        self._renewals.add(self)
 
 
 async def acquire_lease(

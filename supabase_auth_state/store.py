@@ -279,14 +279,12 @@ class SupabaseKeyStore:
         check_key(self._company_id, key_type, key_id)
         if value is None:
             return _DELETED
-        return orjson.dumps(
-            codec.encode(
-                value,
-                company_id=self._company_id,
-                key_type=key_type,
-                key_id=key_id,
-                family=self._family,
-            )
+        return codec.encode_text(
+            value,
+            company_id=self._company_id,
+            key_type=key_type,
+            key_id=key_id,
+            family=self._family,
         )
 
     def _decode_text(self, ref: Ref, stored: bytes) -> Value:

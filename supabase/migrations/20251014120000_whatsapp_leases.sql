@@ -83,6 +83,32 @@ begin
 end
 $$;
 
+-- Renews many leases at once: [["962302", 7], …] gives an answer for each, in that order, as renew_whatsapp_lease
+-- gives it. A company that is being written at this moment gets {"status": "busy"}: no company waits for another.
+create function public.renew_whatsapp_leases(p_leases jsonb, p_ttl_seconds int)
+returns jsonb
+language plpgsql
+volatile security definer
+set search_path = ''
+as $$
+declare
+  v_answers jsonb := '[]';
+  v_answer jsonb;
+  v_item jsonb;
+begin
+  for v_item in select e.value from jsonb_array_elements(p_leases) with ordinality as e order by e.ordinality loop
+    perform from public.whatsapp_leases l where l.company_id = v_item ->> 0 for update skip locked;
+    if found or not exists (select from public.whatsapp_leases l where l.company_id = v_item ->> 0) then
+      v_answer := public.renew_whatsapp_lease(v_item ->> 0, (v_item ->> 1)::bigint, p_ttl_seconds);
+    else
+      v_answer := '{"status": "busy"}';
+    end if;
+    v_answers := v_answers || jsonb_build_array(v_answer);
+  end loop;
+  return v_answers;
+end
+$$;
+
 -- True when p_token was the owner's. The token stays refused for ever after.
 create function public.release_whatsapp_lease(p_company_id text, p_token bigint)
 returns boolean
@@ -209,7 +235,7 @@ begin
     select p.oid::regprocedure as signature
     from pg_catalog.pg_proc p
     where p.pronamespace = 'public'::regnamespace and p.proname in (
-      'acquire_whatsapp_lease', 'renew_whatsapp_lease', 'release_whatsapp_lease', 'whatsapp_lease_status',
+      'acquire_whatsapp_lease', 'renew_whatsapp_lease', 'renew_whatsapp_leases', 'release_whatsapp_lease', 'whatsapp_lease_status',
       'guard_whatsapp_company', 'whatsapp_guard_row')
   loop
     execute format('revoke all on function %s from public, anon, authenticated', item.signature);

@@ -22,6 +22,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "whatsapp_lease_status": {"p_company_id": "c"},
     "acquire_whatsapp_lease": {"p_company_id": "c", "p_owner": "o", "p_ttl_seconds": 30},
     "renew_whatsapp_lease": {"p_company_id": "c", "p_token": 1, "p_ttl_seconds": 30},
+    "renew_whatsapp_leases": {"p_leases": [["c", 1]], "p_ttl_seconds": 30},
     "release_whatsapp_lease": {"p_company_id": "c", "p_token": 1},
     "schedule_whatsapp_cleanup": {},
     "guard_whatsapp_company": {"p_company_id": "c"},

@@ -432,3 +432,27 @@ def contents(db: Db, company: str) -> tuple[list[Any], list[Any]]:
             [company],
         ).fetchall(),
     )
+
+
+async def test_many_leases_are_renewed_in_one_request_each_with_its_own_answer(
+    rest: Rest, db: Db, stack: Stack, company_id: str
+) -> None:
+    leases = [await acquire_lease(rest, f"{company_id}-{n}") for n in range(4)]
+    await leases[1].release()
+    db.execute(
+        "update whatsapp_leases set token = token + 1 where company_id = %s",
+        [leases[2].company_id],
+    )
+    with psycopg.connect(stack.db_url) as writer:
+        writer.execute(
+            "select from whatsapp_leases where company_id = %s for share", [leases[3].company_id]
+        )
+        pairs = [[lease.company_id, lease.token] for lease in leases] + [["never owned", 1]]
+        answers = await rest.rpc(
+            "renew_whatsapp_leases", {"p_leases": pairs, "p_ttl_seconds": 30}
+        )
+    assert [answer["status"] for answer in answers] == [
+        "renewed", "missing", "lost", "busy", "missing",
+    ]  # fmt: skip
+    for lease in leases:
+        await lease.release()

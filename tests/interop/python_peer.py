@@ -77,13 +77,13 @@ class WAeysParty:
         signed = creds["signedPreKey"]
         return {
             "registrationId": creds["registrationId"],
-            "identityKey": text_of(b"\x05" + creds["signedIdentityKey"]["public"]),
+            "identityKey": signal_text_of(creds["signedIdentityKey"]["public"]),
             "signedPreKey": {
                 "keyId": signed["keyId"],
-                "publicKey": text_of(b"\x05" + signed["keyPair"]["public"]),
+                "publicKey": signal_text_of(signed["keyPair"]["public"]),
                 "signature": text_of(signed["signature"]),
             },
-            "preKey": {"keyId": int(key_id), "publicKey": text_of(b"\x05" + pre_key["public"])},
+            "preKey": {"keyId": int(key_id), "publicKey": signal_text_of(pre_key["public"])},
         }
 
     async def inject(self, *, jid: str, bundle: Mapping[str, Any]) -> None:
@@ -166,15 +166,15 @@ class PyaileysParty:
         signed = creds.signed_pre_key
         return {
             "registrationId": creds.registration_id,
-            "identityKey": text_of(b"\x05" + creds.signed_identity_key.public),
+            "identityKey": signal_text_of(creds.signed_identity_key.public),
             "signedPreKey": {
                 "keyId": signed.key_id,
-                "publicKey": text_of(b"\x05" + signed.key_pair.public),
+                "publicKey": signal_text_of(signed.key_pair.public),
                 "signature": text_of(signed.signature),
             },
             "preKey": {
                 "keyId": int.from_bytes(_child(pre_key, "id").content, "big"),
-                "publicKey": text_of(b"\x05" + _child(pre_key, "value").content),
+                "publicKey": signal_text_of(_child(pre_key, "value").content),
             },
         }
 
@@ -221,6 +221,11 @@ async def no_server(_pns: list[str]) -> None:
 
 def text_of(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
+
+
+def signal_text_of(public: bytes) -> str:
+    """A public key as Signal writes it, with its type in front."""
+    return text_of(b"\x05" + public)
 
 
 def bytes_of(text: str) -> bytes:

@@ -1,8 +1,8 @@
-"""Conversations that go their own random way: messages are lost, late or repeated, devices replaced.
+"""Conversations that go their random way: messages lost, late or repeated, devices replaced.
 
-A model knows of every message whether it must be read, and the clients have to agree, step by step. Left
-out are two known faults of the libraries, which no store can mend: late messages of a closed session
-(libsignal damages the open one), and Node's group messages that were overtaken.
+A model knows of every message whether it must be read, and the clients have to agree, step by step.
+Left out are two known faults of the libraries, which no store can mend: late messages of a closed
+session (libsignal damages the open one), and Node's group messages that were overtaken.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class DirectTalk:
             await self.deliver()
 
     async def meet(self, writer: End) -> None:
-        """Fetch the other end's pre-keys. The other end has to hear from this one before it writes."""
+        """Fetch the other end's pre-keys; it has to hear from this one before it writes."""
         reader = self.other(writer)
         bundle = await reader.device.bundle()
         await writer.party.inject(jid=self.rng.choice(reader.names), bundle=bundle)

@@ -23,7 +23,7 @@ SEED = os.environ.get("CONVERSATION_SEED") or str(random.SystemRandom().randrang
 
 GROUPS = 2
 TALKS = 250
-ROUNDS = 8
+ROUNDS = 6
 MOST_STEPS = 4
 RESTARTS = 0.3
 """How likely a device is restarted after a round."""

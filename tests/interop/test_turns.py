@@ -1,7 +1,8 @@
 """Node Baileys 7 and WAeys share one company in turns, and nobody who talks to it may notice.
 
-Every turn is a process of its own in Node or an auth state of its own in Python, with the lease. It begins
-with the messages that came while nobody was there, and ends with a pre-key that a stranger will use.
+Every turn is a process of its own in Node or an auth state of its own in Python, with the lease. It
+begins with the messages that came while nobody was there, and ends with a pre-key that a stranger
+will use.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from typing import Any
 import pytest
 
 from supabase_auth_state.config import Settings
+from supabase_auth_state.exporting import export_folder
+from supabase_auth_state.importing import import_folder
 from tests.interop.account import ALICE, BOB, GROUP, Account
+from tests.interop.fast_crypto import fast_crypto
 from tests.interop.node import NodePeer
 from tests.interop.python_peer import PythonPeer, WAeysParty
 
@@ -52,7 +56,7 @@ async def in_folder(folder: Path) -> AsyncIterator[Account]:
 
 @dataclass(frozen=True)
 class Mail:
-    """What waits for ALICE: a message from somebody she knows, one to the group, one from a stranger."""
+    """What waits for ALICE: from somebody she knows, to the group, and from a stranger."""
 
     direct: dict[str, str]
     group: dict[str, str]
@@ -134,3 +138,17 @@ async def test_twenty_turns_of_node_and_waeys(
     mail = await take_turns(stack, settings, company_id, bob, mail)
     async with in_waeys(settings, company_id) as alice:
         await mail.is_read_by(alice)
+
+
+async def test_twenty_turns_between_a_folder_and_a_folder(
+    stack: Any, settings: Settings, company_id: str, bob: Account, tmp_path: Path
+) -> None:
+    """A company that comes from files, and goes back to files after its turns."""
+    async with in_folder(tmp_path / "before") as alice:
+        mail = await begin(alice, bob)
+    await import_folder(tmp_path / "before", company_id, settings=settings, quiet_for=0)
+    with fast_crypto():  # the other test shows the turns with WAeys as it is
+        mail = await take_turns(stack, settings, company_id, bob, mail)
+    await export_folder(tmp_path / "behind", company_id, settings=settings)
+    async with in_folder(tmp_path / "behind") as alice:
+        await take_turn(alice, bob, mail, TURNS + 1)

@@ -157,6 +157,32 @@ def test_what_would_not_come_back_is_refused_at_any_depth(value: Any, family: st
         assert caught.value.path == ("a", 1, "b")
 
 
+@pytest.mark.parametrize("key_type", ["pre-key", "app-state-sync-version", "tctoken"])
+@pytest.mark.parametrize(
+    "more", [{"a\0": 1}, {"\ud83d": 1}, {1: 1}, {"type": "Buffer"}, {"a": float("nan")}], ids=repr
+)
+def test_what_would_not_come_back_is_refused_beside_known_fields(key_type: str, more: Any) -> None:
+    with pytest.raises(CodecError):
+        write(WHOLE[key_type] | more, key_type)
+
+
+def test_bytes_that_would_be_read_as_encoded_twice_are_refused() -> None:
+    for key_type, value in (
+        ("pre-key", PAIR | {"private": base64.b64encode(B32)}),
+        ("identity-key", base64.b64encode(B33)),
+        ("sender-key", base64.b64encode(SENDER_KEY)),
+        ("app-state-sync-key", {"keyData": base64.b64encode(KEY_DATA.encode()).decode()}),
+    ):
+        with pytest.raises(CodecError, match="encoded twice"):
+            write(value, key_type)
+
+
+@pytest.mark.parametrize("value", ['"200000000000100"', '"', 200000000000100, 1.5])
+def test_a_lid_mapping_that_would_be_read_as_something_else_is_refused(value: Any) -> None:
+    with pytest.raises(CodecError):
+        write(value, "lid-mapping")
+
+
 def test_the_largest_numbers_are_accepted() -> None:
     numbers = [2**64 - 1, -(2**63), 9999999999999998.0, 5e-324]
     assert same(read(through_json(write(numbers))), numbers)

@@ -153,7 +153,9 @@ def test_anything_else_is_an_error_in_a_field_of_known_length(stored: Any) -> No
 
 
 def test_canonical_bytes_of_another_length_are_what_somebody_stored() -> None:
-    row = {"private": b"", "public": bytes(44)}
+    row = {"private": b"", "public": bytes(44), "more": b"AAAA"}
+    assert read(write(row, "pre-key"), "pre-key") == row
+    row = {"private": b"AAAA", "public": base64.b64encode(B33)}
     assert read(write(row, "pre-key"), "pre-key") == row
     assert read(buffer(b"abc"), "identity-key") == b"abc"
     assert read(buffer(b"abc"), "sender-key") == b"abc"

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import base64
+import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supabase_auth_state import filenames
 from supabase_auth_state.filenames import KeyRef, colliding, file_name, parse_file_name
 from tests.values import BAILEYS
 
@@ -127,6 +130,22 @@ def test_a_parsed_name_is_always_the_name_of_its_key(rest: str) -> None:
     for name in (f"{rest}.json", f"tctoken-{rest}.json", f"app-state-sync-key-{rest}.json"):
         ref = parse_file_name(name)
         assert ref is None or file_name(*ref) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "invert"),
+    [
+        pytest.param("pre-key-1.json", r"pre-key-([0-9]+)\.json", str, id="two types fit"),
+        pytest.param("more-a.json", r"more-([a-z])\.json", str.upper, id="the way back differs"),
+    ],
+)
+def test_a_name_is_left_when_a_grammar_fits_but_nothing_is_certain(
+    monkeypatch: pytest.MonkeyPatch, name: str, pattern: str, invert: Callable[[str], str]
+) -> None:
+    more = [("more", re.compile(pattern), invert)]
+    monkeypatch.setattr(filenames, "_PATTERNS", filenames._PATTERNS + more)
+    assert parse_file_name(name) is None
+    assert parse_file_name("device-list-1.json") == KeyRef("device-list", "1")
 
 
 def test_colliding_names_all_who_share_a_file() -> None:

@@ -226,8 +226,8 @@ def test_an_empty_folder_may_be_written_and_any_other_may_not(tmp_path: Path) ->
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / ".keep").touch()
     (tmp_path / "file").touch()
-    for name in ("empty", "hidden", "file"):
-        with pytest.raises(FolderError, match=name):
+    for name, reason in (("empty", "not empty"), ("hidden", "not empty"), ("file", "cannot list")):
+        with pytest.raises(FolderError, match=reason):
             write_folder(tmp_path / name, {}, [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "hidden"]
 
