@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .errors import LeaseError as LeaseError
     from .errors import LeaseHeld as LeaseHeld
     from .errors import LeaseLost as LeaseLost
+    from .errors import NewerState as NewerState
     from .errors import PoolClosed as PoolClosed
     from .errors import PoolError as PoolError
     from .errors import ProjectRestricted as ProjectRestricted
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .errors import StoreUnavailable as StoreUnavailable
     from .errors import SupabaseAuthStateError as SupabaseAuthStateError
     from .errors import UnreadKeyError as UnreadKeyError
+    from .errors import VerificationFailed as VerificationFailed
     from .errors import WriteRefused as WriteRefused
     from .flag import use_auth_state as use_auth_state
     from .folder import FolderAuthState as FolderAuthState
@@ -52,9 +54,10 @@ __version__ = "0.1.0"
 
 _ERRORS = (
     "AccessDenied", "CodecError", "CompanyQuarantined", "ConfigurationError", "FamilyMismatch",
-    "FolderError", "InvalidRequest", "LeaseError", "LeaseHeld", "LeaseLost", "PoolClosed",
-    "PoolError", "ProjectRestricted", "SchemaMissing", "SessionBackoff", "StoreError",
-    "StoreUnavailable", "SupabaseAuthStateError", "UnreadKeyError", "WriteRefused",
+    "FolderError", "InvalidRequest", "LeaseError", "LeaseHeld", "LeaseLost", "NewerState",
+    "PoolClosed", "PoolError", "ProjectRestricted", "SchemaMissing", "SessionBackoff", "StoreError",
+    "StoreUnavailable", "SupabaseAuthStateError", "UnreadKeyError", "VerificationFailed",
+    "WriteRefused",
 )  # fmt: skip
 
 # Loaded when first asked for: the HTTP client alone takes longer to import than `--help` may take.

@@ -1,10 +1,12 @@
 """Every error this library raises.
 
     SupabaseAuthStateError
-    ├── ConfigurationError        a URL, a key or a company_id is missing, malformed or of the wrong
-    kind ├── CodecError                a value cannot be encoded, or a stored one cannot be decoded
-    ├── FolderError               an auth folder is not what Baileys writes, or is not safe to write
+    ├── ConfigurationError        a URL, a key or a company_id is missing or of the wrong kind
+    ├── CodecError                a value cannot be encoded, or a stored one cannot be decoded
+    ├── FolderError               a folder is not what Baileys writes, or is not safe to write
     ├── FamilyMismatch            the rows belong to another kind of client
+    ├── NewerState                what a copy would replace is newer than what it brings
+    ├── VerificationFailed        what was copied does not read back as it was
     ├── UnreadKeyError            a write over rows whose last read failed
     ├── LeaseError
     │   ├── LeaseHeld             another process owns the company
@@ -16,10 +18,10 @@
     └── StoreError                PostgREST answered no, or did not answer
         ├── StoreUnavailable      timeout, connection loss, 5xx: the only one that is retried
         ├── AccessDenied          401, 403, 42501: the key or the grants
-        ├── SchemaMissing         the migration is not applied, or the API has not reloaded its
-        schema ├── ProjectRestricted     402, 540, 25006: the project is over quota, paused or
-        read-only ├── WriteRefused          409 PT409: a lease or a newer commit stands against this
-        write └── InvalidRequest        any other 4xx: the database did not accept the data
+        ├── SchemaMissing         the migrations are not applied, or not seen by the API yet
+        ├── ProjectRestricted     402, 540, 25006: over quota, paused or read-only
+        ├── WriteRefused          409 PT409: a lease or a newer commit stands against this write
+        └── InvalidRequest        any other 4xx: the database did not accept the data
 
 No message, attribute or exception chain carries a stored value, PostgREST's ``details`` (it quotes
 rows) or an API key.
@@ -27,7 +29,7 @@ rows) or an API key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 
 class SupabaseAuthStateError(Exception):
@@ -111,6 +113,48 @@ class FamilyMismatch(SupabaseAuthStateError):
             f"company {company_id!r} holds state of the client family {stored!r}, and this is "
             f"{wanted!r}: open it with family={stored!r}, or use another company_id"
         )
+
+
+class NewerState(SupabaseAuthStateError):
+    """What a copy would replace is newer than what it brings, or belongs to another linked device.
+
+    Attributes:
+        company_id: the company.
+        newer: names of the values that are newer where they would be replaced.
+        extra: names of the values that would be deleted, because the other side has none.
+        other_device: whether the two sides are two linked devices.
+    """
+
+    def __init__(
+        self,
+        company_id: str,
+        message: str,
+        *,
+        newer: Sequence[str] = (),
+        extra: Sequence[str] = (),
+        other_device: bool = False,
+    ) -> None:
+        self.company_id = company_id
+        self.newer = tuple(newer)
+        self.extra = tuple(extra)
+        self.other_device = other_device
+        super().__init__(message)
+
+
+class VerificationFailed(SupabaseAuthStateError):
+    """What was copied does not read back as what it was copied from.
+
+    Attributes:
+        company_id: the company.
+        differences: name and reason of each value that is not the same on both sides.
+    """
+
+    def __init__(
+        self, company_id: str, message: str, *, differences: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        self.company_id = company_id
+        self.differences = tuple(differences)
+        super().__init__(message)
 
 
 class UnreadKeyError(SupabaseAuthStateError):
@@ -252,13 +296,3 @@ class WriteRefused(StoreError):
 
 class InvalidRequest(StoreError):
     """The database did not accept the data; nothing of the request was stored."""
-
-
-def describe_refs(data: Mapping[str, Sequence[str]], limit: int = 3) -> str:
-    """Name what a request was about: types and counts, and the ids when they are few."""
-    parts = []
-    for key_type, ids in data.items():
-        names = ", ".join(repr(key_id) for key_id in list(ids)[:limit])
-        more = f" and {len(ids) - limit} more" if len(ids) > limit else ""
-        parts.append(f"{key_type} {names}{more}")
-    return "; ".join(parts)
