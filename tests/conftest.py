@@ -34,7 +34,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(scope="session")
 def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
-    """A migrated project: the one named by the environment of the run, or else a local stack.
+    """A migrated project: the one that the environment of the run names, or else a local stack.
 
     All tests share it, so a test keeps to a `company_id` of its own and stops no server: for that
     there is `fresh_stack`, or `LocalStack.start()` where PostgreSQL itself is to be disturbed.

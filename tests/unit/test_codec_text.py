@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 import uuid
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def test_both_ways_agree(key_type: str, value: dict[str, Any]) -> None:
 
 
 class Word(str):
-    pass
+    __slots__ = ()
 
 
 class Colour(enum.Enum):
@@ -74,8 +74,8 @@ CYCLE["self"] = CYCLE
 @pytest.mark.parametrize(
     "inner",
     [
-        (1, 2), Word("x"), Colour.RED, Point(1), uuid.UUID(int=1), datetime.date(2026, 1, 1),
-        datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc), {1: "a"}, {Word("x"): 1}, {None: 1},
+        (1, 2), Word("x"), Colour.RED, Point(1), uuid.UUID(int=1), dt.date(2026, 1, 1),
+        dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc), {1: "a"}, {Word("x"): 1}, {None: 1},
         {1, 2}, object(), float("nan"), 1e16, -0.0, 2**64, nested(150), CYCLE,
         {"type": "Buffer", "data": "AQID"}, bytearray(b"x"), 1.5,
     ],

@@ -1,0 +1,75 @@
+# `make` alone shows what there is to make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := dev,waeys,pyaileys
+NODE_PROJECTS := devstack tests/node examples/node
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## Show this
+	@echo "Needs Python 3.11+ with venv, Node 20+ and npm; everything else is installed here."
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: setup
+setup: $(VENV)/.installed $(NODE_PROJECTS:%=%/node_modules/.installed) ## Install everything, into .venv/ and node_modules/
+
+.PHONY: test
+test: setup ## Run every test against real servers; ARGS="-k lease" runs some
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: lint
+lint: setup $(VENV)/.installed-bench ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.PHONY: format
+format: setup ## Let ruff lay out the code, and mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: demo
+demo: setup ## A Baileys folder into a local Supabase and back, opened by real Baileys
+	$(BIN)/python -m demo
+
+.PHONY: bench
+bench: setup $(VENV)/.installed-bench ## Measure beside the alternatives; prints a table, draws plots
+	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: lock
+lock: ## Renew constraints.txt and every package-lock.json
+	rm -rf .devstack/lock
+	$(PYTHON) -m venv .devstack/lock
+	.devstack/lock/bin/pip install --quiet -e '.[$(EXTRAS),bench]'
+	head -n 1 constraints.txt > .devstack/lock/constraints.txt
+	.devstack/lock/bin/pip freeze --exclude-editable >> .devstack/lock/constraints.txt
+	mv .devstack/lock/constraints.txt constraints.txt
+	for project in $(NODE_PROJECTS); do npm install --package-lock-only --prefix $$project || exit 1; done
+
+.PHONY: clean
+clean: ## Remove everything that was installed or built
+	rm -rf $(VENV) $(NODE_PROJECTS:%=%/node_modules) .devstack build dist
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "pyaileys and waton, which the tests drive, need Python 3.11: make PYTHON=..." >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+# No install scripts: the one that is needed is done by devstack/binaries.py.
+%/node_modules/.installed: %/package.json %/package-lock.json
+	npm ci --prefix $* --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@

@@ -1,0 +1,202 @@
+"""Our own Supabase-like project: PostgreSQL, PostgREST, a gateway, and the migrations applied."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import psycopg
+from psycopg import sql
+
+from devstack import binaries, rundir
+from devstack.binaries import HERE, PROJECT
+from devstack.nanny import HOST
+from devstack.processes import Processes
+from devstack.servers import Gateway, Postgres, Postgrest
+from devstack.stack import Stack
+from devstack.template import copy_template
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+DefaultPrivileges = Literal["new", "old"]
+"""What the API's roles get of a new table: nothing (Supabase since 2026-10-30), or everything."""
+
+_NEW_DEFAULT_PRIVILEGES = HERE / "sql" / "new_default_privileges.sql"
+
+
+class Cluster:
+    """A running PostgreSQL whose databases become stacks; it ends with this process."""
+
+    def __init__(self, *, durable: bool = False) -> None:
+        account = rundir.postgres_account()
+        base = rundir.base_dir(account)
+        rundir.sweep(base)
+        package = rundir.within_reach(binaries.postgres_package(), base, account)
+        self.run_dir = rundir.new_run_dir(base)
+        self.processes = Processes(self.run_dir)
+        try:
+            self.postgres = Postgres(
+                self.processes,
+                self.run_dir,
+                programs=package / "native" / "bin",
+                data=copy_template(package, self.run_dir, account),
+                account=account,
+                durable=durable,
+            )
+            self.postgres.start()
+        except BaseException:
+            self.close()
+            raise
+        self.numbers = itertools.count(1)
+
+    def close(self) -> None:
+        """End every server of the cluster and remove its files."""
+        self.processes.close()
+
+    def uri(self, user: str, database: str) -> str:
+        """Give the address of a database by the Unix socket, which asks for no password."""
+        postgres = self.postgres
+        return f"postgresql://{user}@/{database}?host={postgres.data}&port={postgres.port}"
+
+    @contextmanager
+    def superuser(self, database: str) -> Iterator[psycopg.Connection[Any]]:
+        """Connect as `supabase_admin`, for what Supabase does to a project and its owner cannot."""
+        uri = self.uri("supabase_admin", database)
+        with psycopg.connect(uri, autocommit=True) as connection:
+            yield connection
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class LocalStack(Stack):
+    """A stack of our own, with its servers at hand. Use it in `with`, or call `stop`."""
+
+    cluster: Cluster
+    database: str
+    postgrest: Postgrest
+    gateway: Gateway
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        default_privileges: DefaultPrivileges = "new",
+        durable: bool = False,
+        migrate: bool = True,
+    ) -> LocalStack:
+        """Start a stack of its own.
+
+        Args:
+            default_privileges: What the API's roles get of tables and functions to be created.
+            durable: Let PostgreSQL sync to disk, as it does in production; for benchmarks.
+            migrate: Apply the project's migrations.
+
+        Raises:
+            DevstackError: Something is not installed, or a server does not start.
+        """
+        cluster = Cluster(durable=durable)
+        try:
+            return cls._serve(cluster, "postgres", default_privileges, migrate)
+        except BaseException:
+            cluster.close()
+            raise
+
+    def fresh(
+        self, *, default_privileges: DefaultPrivileges = "new", migrate: bool = False
+    ) -> LocalStack:
+        """Give another project, empty, in the same PostgreSQL, with its own API.
+
+        Stopping it drops its database; stopping this stack stops it too.
+        """
+        database = f"fresh_{next(self.cluster.numbers)}"
+        create = sql.SQL("create database {} template pristine owner postgres")
+        with self.cluster.superuser("postgres") as admin:
+            admin.execute(create.format(sql.Identifier(database)))
+        return self._serve(self.cluster, database, default_privileges, migrate)
+
+    @classmethod
+    def _serve(
+        cls,
+        cluster: Cluster,
+        database: str,
+        default_privileges: DefaultPrivileges,
+        migrate: bool,
+    ) -> LocalStack:
+        if default_privileges == "new":
+            with cluster.superuser(database) as admin:
+                admin.execute(_NEW_DEFAULT_PRIVILEGES.read_text())
+        where = (cluster.processes, cluster.run_dir)
+        db_uri = cluster.uri("authenticator", database)
+        postgrest = Postgrest(*where, f"postgrest-{database}", db_uri=db_uri)
+        gateway = Gateway(*where, f"gateway-{database}", upstream=postgrest.socket)
+        stack = cls(
+            url=f"http://{HOST}:{gateway.port}",
+            db_url=f"postgresql://postgres:postgres@{HOST}:{cluster.postgres.port}/{database}",
+            cluster=cluster,
+            database=database,
+            postgrest=postgrest,
+            gateway=gateway,
+        )
+        gateway.launch()
+        if migrate:
+            Stack.migrate(stack)
+        postgrest.start()
+        gateway.wait_until_ready()
+        return stack
+
+    def migrate(self, workdir: Path = PROJECT) -> None:
+        """Apply migrations as `Stack.migrate` does, and serve the new schema when this returns."""
+        super().migrate(workdir)
+        self.reload_schema()
+
+    def reload_schema(self) -> None:
+        """Serve the database as it is now, for sure: a `notify pgrst` is obeyed some time later."""
+        self.postgrest.stop()
+        self.postgrest.start()
+
+    @property
+    def postgres(self) -> Postgres:
+        """The database server, shared by this cluster's stacks."""
+        return self.cluster.postgres
+
+    def stop(self) -> None:
+        """End what this stack started; the last to go is its cluster, when it started that."""
+        if self.database == "postgres":
+            self.cluster.close()
+            return
+        self.gateway.kill()
+        self.postgrest.kill()
+        drop = sql.SQL("drop database {} with (force)").format(sql.Identifier(self.database))
+        with self.cluster.superuser("postgres") as admin:
+            admin.execute(drop)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+@contextmanager
+def open_stack(environ: Mapping[str, str] = os.environ) -> Iterator[Stack]:
+    """Give the project that the environment names or else, migrated, a stack of our own.
+
+    The former is left as it is, at the beginning and at the end; see `Stack.from_env`.
+    """
+    named = Stack.from_env(environ)
+    if named is not None:
+        yield named
+        return
+    with LocalStack.start() as stack:
+        yield stack
