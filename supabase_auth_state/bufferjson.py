@@ -19,7 +19,8 @@ import orjson
 MAX_DEPTH = 200
 """Objects and lists inside each other; every JSON parser on the way accepts this many."""
 
-_LEAVES = frozenset({str, int, float, bool, type(None)})
+_SURE_LEAVES = frozenset({str, int, bool, type(None)})
+_LEAVES = _SURE_LEAVES | {float}
 _BYTES = frozenset({bytes, bytearray, memoryview})
 
 # What every JSON parser on the way keeps as an integer: a signed or an unsigned 64-bit number.
@@ -101,11 +102,14 @@ def revive(value: Any, depth: int = MAX_DEPTH) -> Any:
     """Return a fresh copy of a JSON value with ``bytes`` for canonical Buffers.
 
     Raises:
-        Malformed: an object with ``"type": "Buffer"`` is not canonical.
+        Malformed: an object with ``"type": "Buffer"`` is not canonical, or a number is too large.
     """
     kind = type(value)
     if kind is dict:
         return _revive_object(value, depth)
+    if kind is float and not -_FLOATS_END < value < _FLOATS_END:
+        # The parser makes a float of an integer of more than 64 bits, too.
+        raise Malformed("is a number that cannot be read exactly")
     return _revive_list(value, depth) if kind is list else value
 
 
@@ -123,7 +127,7 @@ def _revive_object(value: dict[str, Any], depth: int) -> Any:
     name = ""
     try:
         for name, child in value.items():
-            if type(child) not in _LEAVES:
+            if type(child) not in _SURE_LEAVES:
                 fresh[name] = revive(child, depth - 1)
     except Malformed as found:
         found.path.append(name)
@@ -138,7 +142,7 @@ def _revive_list(value: list[Any], depth: int) -> list[Any]:
     index = 0
     try:
         for index, child in enumerate(value):
-            if type(child) not in _LEAVES:
+            if type(child) not in _SURE_LEAVES:
                 fresh[index] = revive(child, depth - 1)
     except Malformed as found:
         found.path.append(index)
@@ -168,9 +172,6 @@ def plain(value: Any, depth: int = MAX_DEPTH) -> Any:
         return to_buffer(bytes(value))
     _check_leaf(value, kind)
     return value
-
-
-_SURE_LEAVES = frozenset({str, int, bool, type(None)})
 
 
 def plain_text(value: dict[Any, Any]) -> bytes | None:

@@ -75,10 +75,10 @@ def encode(
 def encode_text(
     value: Value, *, company_id: str | None, key_type: str, key_id: str, family: str = BAILEYS
 ) -> bytes:
-    """Return the JSON text to store for ``value``: that of ``encode``, whose rules and errors it has.
+    """Return the JSON text to store for ``value``; rules and errors are those of ``encode``.
 
-    A large document without bytes, which is what a Signal session is, is turned into text at once
-    and looked through afterwards, in half of the time.
+    An object without bytes, which is what a Signal session is, is turned into text at once and
+    looked through afterwards, in two thirds of the time.
     """
     if type(value) is dict and (family != BAILEYS or key_type not in SHAPED_TYPES):
         text = plain_text(value)

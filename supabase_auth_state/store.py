@@ -21,6 +21,8 @@ from .writes import Change, GroupCommit, Ref
 COMMIT_HEADER = "x-whatsapp-commit"
 """The request header that orders the commits of one writer."""
 
+# PostgREST passes this media type on as it is, or answers with plain JSON if it does not know it.
+_KEYS = {"accept": "application/vnd.whatsapp-keys+json, application/json;q=0.9"}
 _MOST_KEY_BYTES = 2500
 _DELETED = b"null"
 
@@ -155,7 +157,9 @@ class SupabaseKeyStore:
         changed = self._cache.begin_read()
         hot: dict[Ref, Value] = {}
         try:
-            answer = await self._rest.rpc("warm_whatsapp_keys", {"p_company_id": self._company_id})
+            answer = await self._rest.rpc(
+                "warm_whatsapp_keys", {"p_company_id": self._company_id}, headers=_KEYS
+            )
             hot = {
                 (key_type, key_id): Stored(orjson.dumps(stored))
                 for key_type, by_id in answer.items()
@@ -221,7 +225,9 @@ class SupabaseKeyStore:
 
     async def _fetch(self, wanted: dict[str, list[str]]) -> dict[str, dict[str, Value]]:
         found: dict[str, dict[str, Value]] = await self._rest.rpc(
-            "read_whatsapp_keys", {"p_company_id": self._company_id, "p_keys": wanted}
+            "read_whatsapp_keys",
+            {"p_company_id": self._company_id, "p_keys": wanted},
+            headers=_KEYS,
         )
         return found
 

@@ -319,12 +319,16 @@ from (
   where k.key_type = 'lid-mapping'
 ) r;
 
+-- What reads return. To PostgREST the name is a media type: it sends the text as it is to a client that accepts
+-- it, instead of aggregating it once more (measured over HTTP: 100 values in 5.7 ms against 6.6 ms).
+create domain public."application/vnd.whatsapp-keys+json" as json;
+
 -- Values by type and id: {"session": ["15550100001.0"]} gives {"session": {"15550100001.0": …}}. An id that is
 -- not stored is absent. One JSON value is one row, so max_rows does not cut it. Reading is what keeps a row of
 -- an expiring type alive; the row is only written when half of its time is over, and a mapping is kept alive
 -- in both directions.
 create function public.read_whatsapp_keys(p_company_id text, p_keys jsonb)
-returns json
+returns public."application/vnd.whatsapp-keys+json"
 language plpgsql
 volatile
 set search_path = ''
@@ -341,17 +345,14 @@ begin
 
   -- An array of ids is one descent into the index for all of them; a join plans worse (measured: 1.0 ms
   -- against 3.9 ms for 100 values).
-  select json_object_agg(t.key_type, t.found) into v_found
-  from (
-    select w.key_type, (
-      select json_object_agg(k.key_id, k.value)
-      from public.whatsapp_keys k
-      where k.company_id = p_company_id and k.key_type = w.key_type
-        and k.key_id = any (array(select jsonb_array_elements_text(w.ids)))
-    ) as found
-    from jsonb_each(p_keys) as w (key_type, ids)
-  ) t
-  where t.found is not null;
+  select json_object_agg(w.key_type, f.found) filter (where f.found is not null) into v_found
+  from jsonb_each(p_keys) as w (key_type, ids)
+  cross join lateral (
+    select json_object_agg(k.key_id, k.value) as found
+    from public.whatsapp_keys k
+    where k.company_id = p_company_id and k.key_type = w.key_type
+      and k.key_id = any (array(select jsonb_array_elements_text(w.ids)))
+  ) as f;
   return coalesce(v_found, '{}'::json);
 end
 $$;
@@ -364,7 +365,7 @@ language sql
 volatile
 set search_path = ''
 as $$
-  select public.read_whatsapp_keys(p_company_id, p_keys)::jsonb
+  select public.read_whatsapp_keys(p_company_id, p_keys)::json::jsonb
 $$;
 
 create function public.touch_whatsapp_keys(p_company_id text, p_policy public.whatsapp_key_policies, p_ids jsonb)
@@ -565,12 +566,12 @@ $$;
 -- The rows changed last, up to p_bytes, as read_whatsapp_keys gives them: what a process that opens a company
 -- will ask for. Rows about to expire are left out, so that a real read keeps them alive.
 create function public.warm_whatsapp_keys(p_company_id text, p_bytes int default 8388608)
-returns json
+returns public."application/vnd.whatsapp-keys+json"
 language sql
 stable
 set search_path = ''
 as $$
-  select coalesce(json_object_agg(t.key_type, t.found), '{}'::json)
+  select coalesce(json_object_agg(t.key_type, t.found), '{}'::json)::public."application/vnd.whatsapp-keys+json"
   from (
     select h.key_type, json_object_agg(h.key_id, h.value) as found
     from (

@@ -448,9 +448,7 @@ async def test_many_leases_are_renewed_in_one_request_each_with_its_own_answer(
             "select from whatsapp_leases where company_id = %s for share", [leases[3].company_id]
         )
         pairs = [[lease.company_id, lease.token] for lease in leases] + [["never owned", 1]]
-        answers = await rest.rpc(
-            "renew_whatsapp_leases", {"p_leases": pairs, "p_ttl_seconds": 30}
-        )
+        answers = await rest.rpc("renew_whatsapp_leases", {"p_leases": pairs, "p_ttl_seconds": 30})
     assert [answer["status"] for answer in answers] == [
         "renewed", "missing", "lost", "busy", "missing",
     ]  # fmt: skip

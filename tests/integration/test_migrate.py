@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from supabase_auth_state import Rest
+from supabase_auth_state import Rest, Settings
 from supabase_auth_state.errors import (
     CodecError,
     ConfigurationError,
@@ -20,6 +20,7 @@ from supabase_auth_state.errors import (
     FolderError,
     LeaseHeld,
     NewerState,
+    StoreUnavailable,
     VerificationFailed,
 )
 from supabase_auth_state.exporting import export_folder
@@ -702,3 +703,17 @@ async def test_each_subfolder_becomes_the_company_of_its_name(
     for name, outcome in outcomes.items():
         assert outcome.error is None
         assert len(table(db, name)) == 28
+
+
+async def test_a_database_that_does_not_answer_ends_the_import_of_many(
+    tmp_path: Path, settings: Settings, company_id: str
+) -> None:
+    parent = tmp_path / "numbers"
+    parent.mkdir()
+    for number in range(3):
+        sample("v7-small", tmp_path).rename(parent / f"{company_id}-{number}")
+    nowhere = Settings(url="http://127.0.0.1:9", key=settings.key, give_up_after=0.2)
+    outcomes: list[Outcome] = []
+    with pytest.raises(StoreUnavailable):
+        await import_each(parent, settings=nowhere, concurrency=2, on_outcome=outcomes.append)
+    assert outcomes == []

@@ -202,6 +202,16 @@ async def test_an_unreadable_row_is_an_error_and_cannot_be_overwritten(
         await auth.keys.get("pre-key", ["2"])
 
 
+@pytest.mark.parametrize("number", ["1180591620717411303425", "-18446744073709551617"])
+async def test_a_number_that_cannot_be_read_exactly_is_an_error(
+    open_auth: Any, db: psycopg.Connection[Any], company_id: str, number: str
+) -> None:
+    auth = await open_auth()
+    insert(db, company_id, "of the future", "1", f'{{"n": [{number}]}}')
+    with pytest.raises(CodecError, match=r"at n\.0"):
+        await auth.keys.get("of the future", ["1"])
+
+
 async def test_unreadable_creds_are_an_error_and_stay(
     settings: Settings, db: psycopg.Connection[Any], company_id: str
 ) -> None:
