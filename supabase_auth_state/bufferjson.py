@@ -21,6 +21,7 @@ MAX_DEPTH = 200
 
 _SURE_LEAVES = frozenset({str, int, bool, type(None)})
 _LEAVES = _SURE_LEAVES | {float}
+_only_leaves = _SURE_LEAVES.issuperset
 _BYTES = frozenset({bytes, bytearray, memoryview})
 
 # What every JSON parser on the way keeps as an integer: a signed or an unsigned 64-bit number.
@@ -124,6 +125,8 @@ def _revive_object(value: dict[str, Any], depth: int) -> Any:
     if not depth:
         raise Malformed(_TOO_DEEP)
     fresh = value.copy()
+    if _only_leaves(map(type, value.values())):
+        return fresh
     name = ""
     try:
         for name, child in value.items():
@@ -190,7 +193,10 @@ def plain_text(value: dict[Any, Any]) -> bytes | None:
     for _ in range(MAX_DEPTH):
         deeper: list[Any] = []
         for node in level:
-            for child in node.values() if type(node) is dict else node:
+            children = node.values() if type(node) is dict else node
+            if _only_leaves(map(type, children)):
+                continue
+            for child in children:
                 kind = type(child)
                 if kind is dict or kind is list:
                     deeper.append(child)

@@ -43,7 +43,11 @@ class OwnerCache:
         self._decode = decode
         self._max_bytes = max_bytes
         self._entries: OrderedDict[Ref, tuple[object, int, float]] = OrderedDict()
-        self._reading: list[set[Ref]] = []
+        # What was written while reads are under way, in order; and how many reads are.
+        self._sequence = 0
+        self._written: dict[Ref, int] = {}
+        self._cleared = 0
+        self._reads = 0
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -86,29 +90,29 @@ class OwnerCache:
         """Remember nothing, and nothing of the reads under way."""
         self._entries.clear()
         self.bytes = 0
-        for reading in self._reading:
-            reading.add(_EVERYTHING)
+        self._sequence += 1
+        self._cleared = self._sequence
 
-    def begin_read(self) -> set[Ref]:
-        """Start watching for writes; hand the result to `end_read`."""
-        changed: set[Ref] = set()
-        self._reading.append(changed)
-        return changed
+    def begin_read(self) -> int:
+        """Start watching for writes; hand the result to `end_read`, also when the read fails."""
+        self._reads += 1
+        return self._sequence
 
-    def end_read(self, changed: set[Ref], found: dict[Ref, Value], now: float) -> None:
+    def end_read(self, began: int, found: dict[Ref, Value], now: float) -> None:
         """Remember what a read found, but not of keys that were written since it began.
 
         Args:
-            changed: what `begin_read` returned.
+            began: what `begin_read` returned.
             found: values by key, or `ABSENT`.
             now: seconds on a clock that never goes back.
         """
-        self._reading = [reading for reading in self._reading if reading is not changed]
-        if _EVERYTHING in changed:
-            return
-        for ref, value in found.items():
-            if ref not in changed:
-                self._keep(ref, value, self._fresh_until(ref, now))
+        if self._cleared <= began:
+            for ref, value in found.items():
+                if self._written.get(ref, 0) <= began:
+                    self._keep(ref, value, self._fresh_until(ref, now))
+        self._reads -= 1
+        if not self._reads:
+            self._written.clear()
 
     def _keep(self, ref: Ref, value: Value, fresh_until: float) -> None:
         self._drop(ref)
@@ -131,8 +135,9 @@ class OwnerCache:
             self.bytes -= entry[1]
 
     def _changed(self, ref: Ref) -> None:
-        for changed in self._reading:
-            changed.add(ref)
+        if self._reads:
+            self._sequence += 1
+            self._written[ref] = self._sequence
 
     @staticmethod
     def _fresh_until(ref: Ref, now: float) -> float:
@@ -156,4 +161,3 @@ class _Document(bytes):
 
 
 _AS_IT_IS = frozenset({bytes, str, Stored})
-_EVERYTHING: Ref = ("", "")

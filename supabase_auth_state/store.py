@@ -154,7 +154,7 @@ class SupabaseKeyStore:
         """
         if not self._remembers():
             return 0
-        changed = self._cache.begin_read()
+        began = self._cache.begin_read()
         hot: dict[Ref, Value] = {}
         try:
             answer = await self._rest.rpc(
@@ -166,7 +166,7 @@ class SupabaseKeyStore:
                 for key_id, stored in by_id.items()
             }
         finally:
-            self._cache.end_read(changed, hot, clock())
+            self._cache.end_read(began, hot, clock())
         return len(hot)
 
     async def settle(self) -> None:
@@ -195,7 +195,7 @@ class SupabaseKeyStore:
         return True
 
     async def _read(self, key_type: str, ids: Iterable[str]) -> dict[str, Value]:
-        changed = self._cache.begin_read()
+        began = self._cache.begin_read()
         remembered: dict[Ref, Value] = {}
         refs = [
             (key_type, key_id) for key_id in ids if storable(self._company_id, key_type, key_id)
@@ -220,7 +220,7 @@ class SupabaseKeyStore:
             self._doubt_until = clock() + DOUBT_LASTS
             raise
         finally:
-            self._cache.end_read(changed, remembered, clock())
+            self._cache.end_read(began, remembered, clock())
         return found
 
     async def _fetch(self, wanted: dict[str, list[str]]) -> dict[str, dict[str, Value]]:

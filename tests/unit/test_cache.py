@@ -82,7 +82,18 @@ def test_a_read_that_began_before_everything_was_forgotten_is_not_remembered(
 def test_reads_that_ended_are_not_watched_for(cache: OwnerCache) -> None:
     for _ in range(10):
         remember(cache, SESSION, "x")
-    assert cache._reading == []
+    cache.put(SESSION, Stored(b'"new"'), 0)
+    assert cache._written == {}
+
+
+def test_many_reads_at_once_each_see_the_writes_since_they_began(cache: OwnerCache) -> None:
+    before = cache.begin_read()
+    cache.put(SESSION, Stored(b'"new"'), 0)
+    after = cache.begin_read()
+    cache.end_read(after, {SESSION: "seen after"}, 0)
+    assert cache.get(*SESSION, 0) == "seen after"
+    cache.end_read(before, {SESSION: "seen before"}, 0)
+    assert cache.get(*SESSION, 0) == "seen after"
 
 
 def test_what_may_expire_is_asked_for_again_after_twelve_hours(cache: OwnerCache) -> None:
