@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .config import FLAG_VARIABLE, Settings, check_company_id, database_flag
+from .config import FLAG_VARIABLE, check_company_id, database_flag
 from .errors import ConfigurationError, SupabaseAuthStateError
 from .folder import FolderAuthState, use_multi_file_auth_state
 from .opening import Opening
 from .rest import Rest, open_rest
 from .state import AuthState, use_supabase_auth_state
+from .times import seconds
 
 log = logging.getLogger("supabase_auth_state")
 
@@ -80,9 +80,7 @@ async def _warn_if_database_is_newer(
     company_id: str, folder: Path, options: dict[str, Any]
 ) -> None:
     try:
-        rest = open_rest(
-            options.get("settings") or Settings.from_env(), client=options.get("client")
-        )
+        rest = open_rest(options.get("settings"), client=options.get("client"))
     except ConfigurationError:
         return
     try:
@@ -111,7 +109,7 @@ async def newest_change(rest: Rest, company_id: str) -> float | None:
     if not creds:
         return None
     keys = await rest.select("whatsapp_keys", {**query, "order": "updated_at.desc", "limit": "1"})
-    return max(datetime.fromisoformat(row["updated_at"]).timestamp() for row in creds + keys)
+    return max(seconds(row["updated_at"]) for row in creds + keys)
 
 
 def newest_file(folder: Path) -> float | None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
+import orjson
+
 from .bufferjson import Malformed
+
+_UNSURE = object()
 
 
 def parse_json(text: str) -> Any:
@@ -15,6 +19,9 @@ def parse_json(text: str) -> Any:
         Malformed: it is not JSON, a name occurs twice in an object, a number is not finite, or it
             is nested too deeply.
     """
+    quickly = _parse_compact(text)
+    if quickly is not _UNSURE:
+        return quickly
     try:
         return json.loads(
             text,
@@ -30,6 +37,18 @@ def parse_json(text: str) -> Any:
         reason = "is not JSON"
     # Raised here, not above: json's own error carries the whole document.
     raise Malformed(reason)
+
+
+def _parse_compact(text: str) -> Any:
+    """Return the document of text that comes out again byte for byte, else `_UNSURE`.
+
+    That rules out everything `parse_json` refuses, and is true of nearly all that Baileys writes.
+    """
+    try:
+        document = orjson.loads(text)
+        return document if orjson.dumps(document) == text.encode() else _UNSURE
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, UnicodeEncodeError):
+        return _UNSURE
 
 
 def dump_json(value: Any) -> str:

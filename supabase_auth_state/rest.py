@@ -226,7 +226,12 @@ class Rest:
         except (httpx.TransportError, httpx.TooManyRedirects, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not self._session.is_closed:
                 raise
-            problem = StoreUnavailable(f"{what}: {type(error).__name__} {error}".rstrip())
+            advice = (
+                f"; is {self._base} the right address?"
+                if isinstance(error, httpx.ConnectError)
+                else ""
+            )
+            problem = StoreUnavailable(f"{what}: {type(error).__name__} {error}".rstrip() + advice)
         # Raised here, so that no exception in the chain holds the request and its headers.
         raise problem
 
@@ -282,7 +287,7 @@ def _connect(settings: Settings) -> AsyncPostgrestClient:
         timeout=settings.timeout,
         limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
     )
-    return AsyncPostgrestClient(url, headers=headers, http_client=session, retry_enabled=False)
+    return AsyncPostgrestClient(url, headers=headers, http_client=session)
 
 
 def _on_client(client: AsyncClient | AsyncPostgrestClient, settings: Settings | None) -> Rest:

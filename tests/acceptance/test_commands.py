@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from devstack import LocalStack, Stack
-from tests.acceptance.command import Command
+from tests.acceptance.command import COMMAND, Command
 from tests.acceptance.conftest import Sample, command_for
 from tests.interop.node import run_node
 from tests.values import BAILEYS
@@ -134,6 +134,26 @@ def test_the_folder_is_backed_up_before_anything_else_and_is_not_changed(
     unpacked.mkdir()
     subprocess.run(["tar", "-xzf", backup, "-C", unpacked], check=True)
     assert run_node("compare-folders.mjs", folder, unpacked / "auth")["differences"] == []
+
+
+def test_a_terminal_shows_how_far_the_import_has_come(
+    run: Command, sample: Sample, company_id: str
+) -> None:
+    screen, terminal = os.openpty()
+    with os.fdopen(screen, "rb", 0) as shown, os.fdopen(terminal, "wb") as stderr:
+        subprocess.run(
+            [COMMAND, "import", sample("v7-337"), "--company", company_id],
+            cwd=run.cwd,
+            env=run.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            check=True,
+            timeout=BEFORE_DEADLINE,
+        )
+        seen = shown.read(65_536).decode()
+    assert f"\r{company_id}: reading …" in seen
+    assert "[##############################] 336/336" in seen
+    assert seen.endswith("\r\x1b[K")
 
 
 # What stops an import
@@ -457,10 +477,11 @@ def test_a_database_without_pg_cron_says_so(run: Command) -> None:
 def test_a_reader_that_goes_away_is_no_error(run: Command) -> None:
     process = run.start("migrations", "print")
     assert process.stdout is not None
-    assert process.stdout.read(10)
-    process.stdout.close()
     assert process.stderr is not None
-    assert process.stderr.read() == ""
+    with process.stdout as out:
+        assert out.read(10)
+    with process.stderr as err:
+        assert err.read() == ""
     assert process.wait(timeout=BEFORE_DEADLINE) in (0, 1)
 
 

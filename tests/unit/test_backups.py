@@ -97,12 +97,12 @@ def test_a_backup_that_cannot_be_written_is_an_error(folder: Path, tmp_path: Pat
 def test_a_company_is_backed_up_as_a_folder_that_reads_the_same(
     folder: Path, tmp_path: Path
 ) -> None:
-    documents = folder_documents(read_folder(folder), "7")
+    documents = folder_documents(read_folder(folder))
     backup = back_up_company(Company("7", documents, 0.0), tmp_path, "auth")
     assert backup.name.startswith("auth.database-")
     found = read_folder(unpacked(backup, tmp_path / "unpacked"))
     assert found.problems == []
-    again = folder_documents(found, "7")
+    again = folder_documents(found)
     assert {ref: row.text for ref, row in again.items()} == {
         ref: row.text for ref, row in documents.items()
     }

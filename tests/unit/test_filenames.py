@@ -142,7 +142,7 @@ def test_a_parsed_name_is_always_the_name_of_its_key(rest: str) -> None:
 def test_a_name_is_left_when_a_grammar_fits_but_nothing_is_certain(
     monkeypatch: pytest.MonkeyPatch, name: str, pattern: str, invert: Callable[[str], str]
 ) -> None:
-    more = [("more", re.compile(pattern), invert)]
+    more = [("more", "", re.compile(pattern), invert)]
     monkeypatch.setattr(filenames, "_PATTERNS", filenames._PATTERNS + more)
     assert parse_file_name(name) is None
     assert parse_file_name("device-list-1.json") == KeyRef("device-list", "1")

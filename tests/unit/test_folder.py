@@ -153,10 +153,10 @@ def test_what_baileys_does_not_look_at_is_named_and_left_alone(folder: Path) -> 
 def test_a_file_that_vanishes_while_the_folder_is_read_is_a_problem(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def vanish(path: Path) -> Any:
+    def vanish(folder: Path, name: str) -> bytes:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr("supabase_auth_state.folder.read_document", vanish)
+    monkeypatch.setattr("supabase_auth_state.folder.read_content", vanish)
     contents = read_folder(folder)
     assert len(contents.problems) == 28
     assert contents.creds is None

@@ -151,6 +151,12 @@ async def test_what_does_not_pass_is_given_up_in_bounded_time(
     assert clock.slept[:4] == sorted(clock.slept[:4])
 
 
+async def test_an_address_that_nobody_answers_at_is_named(rest: Rest, api: Any) -> None:
+    api.post(READ).mock(side_effect=httpx.ConnectError("Name or service not known"))
+    with pytest.raises(StoreUnavailable, match=r"http://project\.test.* the right address"):
+        await read(rest)
+
+
 async def test_retry_after_is_obeyed(rest: Rest, api: Any, clock: Clock) -> None:
     busy = httpx.Response(429, headers={"retry-after": "7"})
     api.post(READ).mock(side_effect=[busy, httpx.Response(200, json={})])

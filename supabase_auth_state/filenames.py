@@ -1,0 +1,93 @@
+"""Baileys' file names: from a key's type and id, and back. Pure.
+
+Baileys writes ``<type>-<id>.json`` with every ``/`` replaced by ``__`` and every ``:`` by ``-``. As
+such that cannot be undone; with one grammar per key type it can, for every id that Baileys makes by
+itself.
+
+Source: Baileys 7.0.0-rc14, ``src/Utils/use-multi-file-auth-state.ts``, ``fixFileName``; the same
+since 6.5.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+CREDS_FILE = "creds.json"
+
+_GROUP = r"(?:[0-9]+(?:-[0-9]+)?@g\.us|(?:status|[0-9]+)@broadcast)"
+_USER = r"[0-9]+(?:_[0-9]+)?"
+
+
+class KeyRef(NamedTuple):
+    """One key of a company."""
+
+    key_type: str
+    key_id: str
+
+
+def _same(text: str) -> str:
+    return text
+
+
+def _with_slashes(text: str) -> str:
+    return text.replace("__", "/")
+
+
+def _with_sender(text: str) -> str:
+    # Exactly two by the grammar below: the dash of an old group is a single one.
+    return text.replace("--", "::")
+
+
+def _with_device(text: str) -> str:
+    return re.sub(r"^([0-9]+)-([0-9]+)@", r"\1:\2@", text)
+
+
+# For each type, how the id looks in a file name, and how the id itself is had from that.
+_GRAMMAR: dict[str, tuple[str, Callable[[str], str]]] = {
+    "pre-key": (r"[0-9]+", _same),
+    "session": (rf"{_USER}\.[0-9]+", _same),
+    "identity-key": (rf"{_USER}\.[0-9]+", _same),
+    "sender-key": (rf"{_GROUP}--{_USER}--[0-9]+", _with_sender),
+    "sender-key-memory": (_GROUP, _same),
+    "app-state-sync-key": (r"(?:[A-Za-z0-9+]|__)+={0,2}", _with_slashes),
+    "app-state-sync-version": (r"[a-z_]+", _same),
+    "lid-mapping": (r"[0-9]+(?:_reverse)?", _same),
+    "device-list": (r"[0-9]+", _same),
+    "tctoken": (r"__index|[0-9]+(?:-[0-9]+)?@[a-z.]+", _with_device),
+}
+_PATTERNS = [
+    (key_type, f"{key_type}-", re.compile(rf"{key_type}-({pattern})\.json"), invert)
+    for key_type, (pattern, invert) in _GRAMMAR.items()
+]
+
+
+def file_name(key_type: str, key_id: str) -> str:
+    """Return the name of the file in which Baileys keeps a key."""
+    return f"{key_type}-{key_id}.json".replace("/", "__").replace(":", "-")
+
+
+def parse_file_name(name: str) -> KeyRef | None:
+    """Return the key that a file of this name holds, or None when that is not certain.
+
+    Certain means: the name fits the grammar of exactly one key type, and that key's own file name
+    is this name again. ``creds.json`` is not a key.
+    """
+    refs = [
+        KeyRef(key_type, invert(match[1]))
+        for key_type, beginning, pattern, invert in _PATTERNS
+        if name.startswith(beginning) and (match := pattern.fullmatch(name))
+    ]
+    if len(refs) != 1 or file_name(*refs[0]) != name:
+        return None
+    return refs[0]
+
+
+def colliding(refs: Iterable[KeyRef]) -> dict[str, list[KeyRef]]:
+    """Return the file names that more than one of ``refs`` would have, and which those are."""
+    by_name: defaultdict[str, list[KeyRef]] = defaultdict(list)
+    for ref in dict.fromkeys(refs):
+        by_name[file_name(*ref)].append(ref)
+    return {name: sharing for name, sharing in by_name.items() if len(sharing) > 1}
