@@ -26,7 +26,7 @@ from devstack.local import LocalStack
 from supabase import AsyncClient, acreate_client
 from supabase_auth_state.bufferjson import revive
 from supabase_auth_state.config import Settings
-from supabase_auth_state.filenames import file_name
+from supabase_auth_state.folders.filenames import file_name
 from supabase_auth_state.rest import Rest, open_rest
 
 PORT, POSTGRES = "supabase-py port", "PostgreSQL directly"

@@ -13,6 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .care.doctor import diagnose as diagnose
+    from .care.doctor import repair as repair
     from .config import Settings as Settings
     from .creds import init_auth_creds as init_auth_creds
     from .errors import AccessDenied as AccessDenied
@@ -38,9 +40,12 @@ if TYPE_CHECKING:
     from .errors import VerificationFailed as VerificationFailed
     from .errors import WriteRefused as WriteRefused
     from .flag import use_auth_state as use_auth_state
-    from .folder import FolderAuthState as FolderAuthState
-    from .folder import use_multi_file_auth_state as use_multi_file_auth_state
+    from .folders.folder import FolderAuthState as FolderAuthState
+    from .folders.folder import use_multi_file_auth_state as use_multi_file_auth_state
     from .lease import Lease as Lease
+    from .moving.exporting import export_folder as export_folder
+    from .moving.importing import import_folder as import_folder
+    from .moving.verifying import verify_folder as verify_folder
     from .pool import SessionPool as SessionPool
     from .rest import Rest as Rest
     from .rest import open_rest as open_rest
@@ -64,19 +69,24 @@ _ERRORS = (
 _HOMES = {
     **dict.fromkeys(_ERRORS, "errors"),
     "AuthState": "state",
-    "FolderAuthState": "folder",
+    "FolderAuthState": "folders.folder",
     "Lease": "lease",
     "Rest": "rest",
     "SessionPool": "pool",
     "Settings": "config",
     "SignalKeyStore": "types",
     "SupabaseKeyStore": "store",
+    "diagnose": "care.doctor",
+    "export_folder": "moving.exporting",
+    "import_folder": "moving.importing",
     "init_auth_creds": "creds",
     "open_rest": "rest",
+    "repair": "care.doctor",
     "start_automatic_cleanup": "worker",
     "use_auth_state": "flag",
-    "use_multi_file_auth_state": "folder",
+    "use_multi_file_auth_state": "folders.folder",
     "use_supabase_auth_state": "state",
+    "verify_folder": "moving.verifying",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a list, made of the one table above

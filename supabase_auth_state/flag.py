@@ -10,7 +10,7 @@ from typing import Any
 
 from .config import FLAG_VARIABLE, check_company_id, database_flag
 from .errors import ConfigurationError, SupabaseAuthStateError
-from .folder import FolderAuthState, use_multi_file_auth_state
+from .folders.folder import FolderAuthState, use_multi_file_auth_state
 from .opening import Opening
 from .rest import Rest, open_rest
 from .state import AuthState, use_supabase_auth_state

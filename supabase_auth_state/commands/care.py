@@ -45,7 +45,7 @@ def _add_backups(parser: argparse.ArgumentParser) -> None:
 
 async def run_doctor(args: argparse.Namespace, console: Console) -> int:
     """Examine a company, and repair it."""
-    from supabase_auth_state.doctor import diagnose, repair
+    from supabase_auth_state.care.doctor import diagnose, repair
     from supabase_auth_state.rest import open_rest
 
     rest = open_rest()
@@ -90,7 +90,7 @@ still hand out one of them, and the first message that uses it is lost then: rar
 
 async def run_pre_keys(args: argparse.Namespace, console: Console) -> int:
     """Count pre-keys, and reap them."""
-    from supabase_auth_state.prekeys import pre_key_report, reap_pre_keys
+    from supabase_auth_state.care.prekeys import pre_key_report, reap_pre_keys
     from supabase_auth_state.rest import open_rest
 
     rest = open_rest()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from supabase_auth_state.errors import SupabaseAuthStateError
 
 if TYPE_CHECKING:
-    from supabase_auth_state.progress import ProgressBar
+    from supabase_auth_state.moving.progress import ProgressBar
 
 # What errors carry for people and programs to act on; never a stored value.
 _DETAILS = (
@@ -73,7 +73,7 @@ class Console:
 
     def progress(self, label: str) -> ProgressBar:
         """Return a progress bar, which nobody sees unless standard error is a terminal."""
-        from supabase_auth_state.progress import ProgressBar
+        from supabase_auth_state.moving.progress import ProgressBar
 
         return ProgressBar(sys.stderr, label)
 

@@ -186,7 +186,7 @@ class _Stats:
         return self._stats
 
     def __str__(self) -> str:
-        from supabase_auth_state.tables import human_bytes, table
+        from supabase_auth_state.commands.tables import human_bytes, table
 
         stats = self._stats
         types = sorted(stats["by_type"].items(), key=lambda item: -item[1]["bytes"])
@@ -207,7 +207,7 @@ class _Stats:
 
 
 def _sizes(counts: Mapping[str, Any]) -> tuple[str, str, str]:
-    from supabase_auth_state.tables import human_bytes
+    from supabase_auth_state.commands.tables import human_bytes
 
     return str(counts["rows"]), human_bytes(counts["bytes"]), str(counts["expired"])
 
@@ -234,7 +234,7 @@ async def run_dashboard(args: argparse.Namespace, console: Console) -> int:
     """Show who has what, once or again and again."""
     import asyncio
 
-    from supabase_auth_state.dashboard import read_dashboard
+    from supabase_auth_state.commands.dashboard import read_dashboard
     from supabase_auth_state.worker import parse_interval
 
     pause = parse_interval(args.every)

@@ -10,7 +10,7 @@ from .exits import DIFFERENT, DONE, REFUSED
 from .parsing import Commands, add_backup_dir, add_command, add_company, add_folder, days, positive
 
 if TYPE_CHECKING:
-    from supabase_auth_state.importing_each import Outcome
+    from supabase_auth_state.moving.importing_each import Outcome
 
 _BESIDE = "where to put backups (default: beside the folder)"
 
@@ -69,7 +69,7 @@ are left out, unless a session still needs them.""",
 
 async def run_import(args: argparse.Namespace, console: Console) -> int:
     """Import one folder, or each of many."""
-    from supabase_auth_state.importing import import_folder
+    from supabase_auth_state.moving.importing import import_folder
 
     options: dict[str, Any] = {
         "force": args.force,
@@ -86,7 +86,7 @@ async def run_import(args: argparse.Namespace, console: Console) -> int:
 
 
 async def _import_each(args: argparse.Namespace, console: Console, options: dict[str, Any]) -> int:
-    from supabase_auth_state.importing_each import import_each
+    from supabase_auth_state.moving.importing_each import import_each
 
     count = {True: 0, False: 0}
 
@@ -134,7 +134,7 @@ USE_DATABASE_AUTH_STATE=false where the folder is to be used.""",
 
 async def run_export(args: argparse.Namespace, console: Console) -> int:
     """Export a company."""
-    from supabase_auth_state.exporting import export_folder
+    from supabase_auth_state.moving.exporting import export_folder
 
     if args.without_lease:
         console.say(
@@ -171,7 +171,7 @@ with exit code 3 when there are any.""",
 
 async def run_verify(args: argparse.Namespace, console: Console) -> int:
     """Compare both sides."""
-    from supabase_auth_state.verifying import verify_folder
+    from supabase_auth_state.moving.verifying import verify_folder
 
     report = await verify_folder(args.folder, args.company)
     console.result(report, ok=report.identical)
@@ -206,7 +206,7 @@ these files; one is made when there is none. Files that are not Baileys' stay.""
 
 async def run_purge(args: argparse.Namespace, console: Console) -> int:
     """Remove a folder, or say what stands against it."""
-    from supabase_auth_state.purge import purge_files
+    from supabase_auth_state.moving.purge import purge_files
 
     report = await purge_files(
         args.folder,

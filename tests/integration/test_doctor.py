@@ -23,10 +23,10 @@ from supabase_auth_state import (
     WriteRefused,
     codec,
 )
-from supabase_auth_state.doctor import diagnose, repair
-from supabase_auth_state.filenames import KeyRef
-from supabase_auth_state.prekeys import FEWEST_KEPT, pre_key_report, reap_pre_keys
-from supabase_auth_state.rawrows import RawRows
+from supabase_auth_state.care.doctor import diagnose, repair
+from supabase_auth_state.care.prekeys import FEWEST_KEPT, pre_key_report, reap_pre_keys
+from supabase_auth_state.care.rawrows import RawRows
+from supabase_auth_state.folders.filenames import KeyRef
 from tests.companies import Documents, company, documents, legacy, sample
 from tests.interop.account import ALICE, BOB, Account
 from tests.interop.node import NodeError, NodePeer

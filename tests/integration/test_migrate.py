@@ -23,11 +23,11 @@ from supabase_auth_state.errors import (
     StoreUnavailable,
     VerificationFailed,
 )
-from supabase_auth_state.exporting import export_folder
-from supabase_auth_state.importing import import_folder
-from supabase_auth_state.importing_each import Outcome, import_each
 from supabase_auth_state.lease import acquire_lease
-from supabase_auth_state.verifying import verify_folder
+from supabase_auth_state.moving.exporting import export_folder
+from supabase_auth_state.moving.importing import import_folder
+from supabase_auth_state.moving.importing_each import Outcome, import_each
+from supabase_auth_state.moving.verifying import verify_folder
 from tests.interop.node import run_node
 from tests.values import BAILEYS, auth_rows, rows
 

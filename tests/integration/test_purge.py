@@ -12,10 +12,10 @@ import psycopg
 import pytest
 
 from supabase_auth_state import Rest
-from supabase_auth_state.backups import find_backup
 from supabase_auth_state.errors import FolderError
-from supabase_auth_state.importing import import_folder
-from supabase_auth_state.purge import PurgeReport, purge_files
+from supabase_auth_state.moving.backups import find_backup
+from supabase_auth_state.moving.importing import import_folder
+from supabase_auth_state.moving.purge import PurgeReport, purge_files
 from tests.values import BAILEYS
 
 

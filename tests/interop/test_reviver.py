@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from supabase_auth_state.codec import decode, decode_creds
-from supabase_auth_state.filenames import KeyRef
-from supabase_auth_state.folder import (
+from supabase_auth_state.folders.filenames import KeyRef
+from supabase_auth_state.folders.folder import (
     FolderKey,
     read_folder,
     use_multi_file_auth_state,

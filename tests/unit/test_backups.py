@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from supabase_auth_state.backups import back_up_company, back_up_folder, find_backup
-from supabase_auth_state.documents import CREDS, Document, folder_documents
 from supabase_auth_state.errors import FolderError
-from supabase_auth_state.filenames import KeyRef
-from supabase_auth_state.folder import read_folder
-from supabase_auth_state.rows import Company
+from supabase_auth_state.folders.filenames import KeyRef
+from supabase_auth_state.folders.folder import read_folder
+from supabase_auth_state.moving.backups import back_up_company, back_up_folder, find_backup
+from supabase_auth_state.moving.documents import CREDS, Document, folder_documents
+from supabase_auth_state.moving.rows import Company
 from tests.values import BAILEYS
 
 

@@ -71,7 +71,7 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Any:
         async def verify_folder(*_: Any, **__: Any) -> None:
             raise error
 
-        monkeypatch.setattr("supabase_auth_state.verifying.verify_folder", verify_folder)
+        monkeypatch.setattr("supabase_auth_state.moving.verifying.verify_folder", verify_folder)
 
     return arrange
 

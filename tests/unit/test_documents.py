@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from supabase_auth_state.documents import (
+from supabase_auth_state.folders.filenames import KeyRef
+from supabase_auth_state.moving.documents import (
     CREDS,
     Document,
     Match,
@@ -17,7 +18,6 @@ from supabase_auth_state.documents import (
     names,
     unneeded_mappings,
 )
-from supabase_auth_state.filenames import KeyRef
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0

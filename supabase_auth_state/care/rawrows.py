@@ -12,13 +12,13 @@ from urllib.parse import quote
 
 import orjson
 
-from .errors import FolderError
-from .filenames import KeyRef
-from .files import sync_folder, write_new
-from .jsontext import dump_json
-from .lease import Lease
-from .rest import Rest
-from .times import timestamp
+from supabase_auth_state.errors import FolderError
+from supabase_auth_state.folders.filenames import KeyRef
+from supabase_auth_state.folders.files import sync_folder, write_new
+from supabase_auth_state.jsontext import dump_json
+from supabase_auth_state.lease import Lease
+from supabase_auth_state.rest import Rest
+from supabase_auth_state.times import timestamp
 
 _PAGE = 1000
 _NAME_LENGTH = 80

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from . import codec
+from supabase_auth_state import codec
+from supabase_auth_state.errors import CodecError
+
 from .addresses import examine_addresses
 from .agreement import examine_agreement
 from .credscheck import examine_creds
-from .errors import CodecError
 from .findings import CREDS, Chart
 from .keycheck import examine_keys, told
 from .rawrows import RawAuth, RawKey, RawRows

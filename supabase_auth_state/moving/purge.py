@@ -12,9 +12,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import codec
+from supabase_auth_state import codec
+from supabase_auth_state.config import Settings, check_company_id
+from supabase_auth_state.errors import CodecError, FolderError
+from supabase_auth_state.folders.filenames import CREDS_FILE, KeyRef, parse_file_name
+from supabase_auth_state.folders.files import sync_folder
+from supabase_auth_state.folders.folder import FolderContents
+from supabase_auth_state.rest import Rest, open_rest
+
 from .backups import back_up_folder, find_backup
-from .config import Settings, check_company_id
 from .documents import (
     CREDS,
     Document,
@@ -29,12 +35,7 @@ from .documents import (
     names,
     unneeded_mappings,
 )
-from .errors import CodecError, FolderError
-from .filenames import CREDS_FILE, KeyRef, parse_file_name
-from .files import sync_folder
-from .folder import FolderContents
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
-from .rest import Rest, open_rest
 from .rows import Company, read_company
 
 if TYPE_CHECKING:

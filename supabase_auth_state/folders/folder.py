@@ -20,9 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import codec
-from .bufferjson import Malformed
-from .errors import CodecError, FolderError
+from supabase_auth_state import codec
+from supabase_auth_state.bufferjson import Malformed
+from supabase_auth_state.errors import CodecError, FolderError
+from supabase_auth_state.jsontext import dump_json
+from supabase_auth_state.types import Creds, Value
+
 from .filenames import (
     CREDS_FILE,
     KeyRef,
@@ -31,9 +34,7 @@ from .filenames import (
     parse_file_name,
 )
 from .files import parse_document, read_content, sync_folder, write_new
-from .jsontext import dump_json
 from .multi_file import FolderAuthState, use_multi_file_auth_state
-from .types import Creds, Value
 
 __all__ = [
     "FolderAuthState",

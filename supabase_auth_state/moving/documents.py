@@ -15,11 +15,11 @@ from typing import Any
 
 import orjson
 
-from . import codec
-from .errors import CodecError
-from .filenames import CREDS_FILE, KeyRef, file_name
-from .folder import FolderContents
-from .types import Creds, Value
+from supabase_auth_state import codec
+from supabase_auth_state.errors import CodecError
+from supabase_auth_state.folders.filenames import CREDS_FILE, KeyRef, file_name
+from supabase_auth_state.folders.folder import FolderContents
+from supabase_auth_state.types import Creds, Value
 
 CREDS = KeyRef("", "")
 """Stands for the creds among the keys; no key has an empty type."""

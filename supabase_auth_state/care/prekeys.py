@@ -20,11 +20,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import codec
+from supabase_auth_state import codec
+from supabase_auth_state.config import check_company_id
+from supabase_auth_state.errors import ConfigurationError
+from supabase_auth_state.folders.filenames import KeyRef
+from supabase_auth_state.moving.rows import owned_for
+from supabase_auth_state.rest import Rest
+
 from .agreement import pre_key_number
-from .config import check_company_id
-from .errors import ConfigurationError
-from .filenames import KeyRef
 from .rawrows import (
     RawAuth,
     RawChange,
@@ -35,8 +38,6 @@ from .rawrows import (
     read_rows,
     write_change,
 )
-from .rest import Rest
-from .rows import owned_for
 
 FEWEST_KEPT = 812
 """The fewest pre-keys that a reaper keeps: the server may still have all of one first upload."""

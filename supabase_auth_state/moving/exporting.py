@@ -13,17 +13,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .config import Settings, check_company_id
+from supabase_auth_state.config import Settings, check_company_id
+from supabase_auth_state.errors import (
+    CodecError,
+    ConfigurationError,
+    FolderError,
+    VerificationFailed,
+)
+from supabase_auth_state.folders.filenames import KeyRef
+from supabase_auth_state.folders.files import sync_folder
+from supabase_auth_state.folders.folder import (
+    FolderKey,
+    FolderSnapshot,
+    read_folder,
+    snapshot,
+    write_folder,
+)
+from supabase_auth_state.rest import Rest, open_rest
+from supabase_auth_state.types import Value
+
 from .documents import CREDS, Document, decoded, encoded, folder_documents, name_of
-from .errors import CodecError, ConfigurationError, FolderError, VerificationFailed
-from .filenames import KeyRef
-from .files import sync_folder
-from .folder import FolderKey, FolderSnapshot, read_folder, snapshot, write_folder
 from .progress import Progress, silent
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
-from .rest import Rest, open_rest
 from .rows import Company, owned_for, read_company
-from .types import Value
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient

@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from .errors import FolderError
-from .folder import FolderContents, FolderSnapshot, read_folder, snapshot
+from supabase_auth_state.errors import FolderError
+from supabase_auth_state.folders.folder import FolderContents, FolderSnapshot, read_folder, snapshot
 
 QUIET_SECONDS = 2.0
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import Settings, check_company_id
+from supabase_auth_state.config import Settings, check_company_id
+from supabase_auth_state.folders.filenames import CREDS_FILE, KeyRef
+from supabase_auth_state.folders.folder import FolderContents, read_folder
+from supabase_auth_state.rest import Rest, open_rest
+
 from .documents import Match, folder_documents, match, name_of, unneeded_mappings
-from .filenames import CREDS_FILE, KeyRef
-from .folder import FolderContents, read_folder
 from .quiet import located
-from .rest import Rest, open_rest
 from .rows import Company, read_company
 
 if TYPE_CHECKING:

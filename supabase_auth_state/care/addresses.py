@@ -17,12 +17,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from . import codec
-from .bufferjson import to_base64
-from .filenames import KeyRef
+from supabase_auth_state import codec
+from supabase_auth_state.bufferjson import to_base64
+from supabase_auth_state.folders.filenames import KeyRef
+from supabase_auth_state.types import Value
+
 from .findings import Chart
 from .keycheck import Rows
-from .types import Value
 
 _REVERSE = "_reverse"
 _PHONE_ADDRESS = re.compile(r"([0-9]+)(_128)?\.([0-9]+)")

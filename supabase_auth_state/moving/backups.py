@@ -19,12 +19,13 @@ from pathlib import Path
 
 import orjson
 
+from supabase_auth_state.errors import CodecError, FolderError
+from supabase_auth_state.folders.filenames import colliding, parse_file_name
+from supabase_auth_state.folders.files import read_content, sync_folder
+from supabase_auth_state.folders.folder import FolderContents
+from supabase_auth_state.jsontext import dump_json
+
 from .documents import CREDS, Document, decoded, encoded, file_of
-from .errors import CodecError, FolderError
-from .filenames import colliding, parse_file_name
-from .files import read_content, sync_folder
-from .folder import FolderContents
-from .jsontext import dump_json
 from .rows import Company
 from .tarball import Member, tarball
 

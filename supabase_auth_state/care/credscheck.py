@@ -6,15 +6,16 @@ from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from . import codec, xeddsa
-from .bufferjson import from_base64
-from .creds import verify_signed_pre_key
+from supabase_auth_state import codec, xeddsa
+from supabase_auth_state.bufferjson import from_base64
+from supabase_auth_state.creds import verify_signed_pre_key
+from supabase_auth_state.errors import CodecError
+from supabase_auth_state.types import Creds
+
 from .damage import damaged_forms
-from .errors import CodecError
 from .findings import CREDS, Chart
 from .keycheck import FORM_REMEDY, MISMATCH, is_pair, told
 from .rawrows import RawAuth
-from .types import Creds
 
 # What the phone and the device sign in front of the details, for a plain and for a hosted device.
 # Source: Baileys 7.0.0-rc14, src/Defaults/index.ts, WA_ADV_*_SIG_PREFIX.

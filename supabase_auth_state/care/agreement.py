@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from . import codec
+from supabase_auth_state import codec
+from supabase_auth_state.folders.filenames import KeyRef
+from supabase_auth_state.types import Creds
+
 from .credscheck import LARGEST_PRE_KEY_ID
-from .filenames import KeyRef
 from .findings import CREDS, Chart
 from .keycheck import Rows
-from .types import Creds
 
 
 def examine_agreement(rows: Rows, creds: Creds, chart: Chart) -> None:

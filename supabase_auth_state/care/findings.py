@@ -8,7 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from .filenames import KeyRef
+from supabase_auth_state.folders.filenames import KeyRef
+
 from .rawrows import RawChange
 
 Code: TypeAlias = Literal[

@@ -6,12 +6,13 @@ import asyncio
 import os
 from dataclasses import replace
 
-from .config import check_company_id
+from supabase_auth_state.config import check_company_id
+from supabase_auth_state.moving.rows import owned_for
+from supabase_auth_state.rest import Rest
+
 from .examination import examine
 from .findings import Chart, Report
 from .rawrows import RawRows, back_up, read_rows, write_change
-from .rest import Rest
-from .rows import owned_for
 
 
 async def diagnose(rest: Rest, company_id: str) -> Report:

@@ -10,15 +10,16 @@ from typing import Any
 
 from nacl.bindings import crypto_scalarmult_base
 
-from . import codec
-from .bufferjson import Malformed
+from supabase_auth_state import codec
+from supabase_auth_state.bufferjson import Malformed
+from supabase_auth_state.errors import CodecError
+from supabase_auth_state.folders.filenames import KeyRef, file_name, parse_file_name
+from supabase_auth_state.shapes import KNOWN_TYPES, Evidence, shape_of
+from supabase_auth_state.types import Value
+
 from .damage import damaged_forms
-from .errors import CodecError
-from .filenames import KeyRef, file_name, parse_file_name
 from .findings import Chart, Code
 from .rawrows import RawKey
-from .shapes import KNOWN_TYPES, Evidence, shape_of
-from .types import Value
 
 FORM_REMEDY = "a repair stores the same value as Baileys writes it"
 

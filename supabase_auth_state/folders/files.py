@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .bufferjson import Malformed
-from .jsontext import parse_json
+from supabase_auth_state.bufferjson import Malformed
+from supabase_auth_state.jsontext import parse_json
 
 _PRIVATE_FILE = 0o600
 

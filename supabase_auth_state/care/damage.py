@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from .bufferjson import from_buffer
+from supabase_auth_state.bufferjson import from_buffer
+from supabase_auth_state.jsontext import parse_json
+from supabase_auth_state.legacy import read_damaged
+
 from .findings import Code
-from .jsontext import parse_json
-from .legacy import read_damaged
 
 _NAMES: dict[Code, str] = {
     "buffer-int-array": "bytes as an array of numbers",

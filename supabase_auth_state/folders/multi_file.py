@@ -20,18 +20,19 @@ from weakref import WeakValueDictionary
 
 from typing_extensions import Self
 
-from . import codec
-from .bufferjson import Malformed, has_surrogates
-from .creds import init_auth_creds
-from .errors import CodecError, FolderError, UnreadKeyError
+from supabase_auth_state import codec
+from supabase_auth_state.bufferjson import Malformed, has_surrogates
+from supabase_auth_state.creds import init_auth_creds
+from supabase_auth_state.errors import CodecError, FolderError, UnreadKeyError
+from supabase_auth_state.jsontext import dump_json
+from supabase_auth_state.opening import Opening
+from supabase_auth_state.shapes import KNOWN_TYPES
+from supabase_auth_state.types import Creds, SignalDataSet, Value
+
 from .filenames import CREDS_FILE, KeyRef, file_name, parse_file_name
 from .files import read_document, replace
-from .jsontext import dump_json
-from .opening import Opening
-from .shapes import KNOWN_TYPES
-from .types import Creds, SignalDataSet, Value
 
-logger = logging.getLogger("supabase_auth_state.folder")
+logger = logging.getLogger("supabase_auth_state.folders.folder")
 
 T = TypeVar("T")
 

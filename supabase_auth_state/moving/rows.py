@@ -9,14 +9,15 @@ from typing import Any
 
 import orjson
 
-from . import codec
+from supabase_auth_state import codec
+from supabase_auth_state.care.rawrows import list_keys
+from supabase_auth_state.errors import FamilyMismatch, LeaseLost, WriteRefused
+from supabase_auth_state.folders.filenames import KeyRef
+from supabase_auth_state.lease import Lease, acquire_lease, new_owner
+from supabase_auth_state.rest import Rest
+from supabase_auth_state.times import seconds, timestamp
+
 from .documents import CREDS, Document
-from .errors import FamilyMismatch, LeaseLost, WriteRefused
-from .filenames import KeyRef
-from .lease import Lease, acquire_lease, new_owner
-from .rawrows import list_keys
-from .rest import Rest
-from .times import seconds, timestamp
 
 BATCH_ROWS = 100
 _BATCH_BYTES = 4 << 20

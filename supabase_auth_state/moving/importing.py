@@ -11,8 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supabase_auth_state.config import Settings, check_company_id
+from supabase_auth_state.errors import FolderError, LeaseHeld, NewerState, VerificationFailed
+from supabase_auth_state.folders.filenames import CREDS_FILE, KeyRef, parse_file_name
+from supabase_auth_state.folders.folder import FolderContents
+from supabase_auth_state.rest import Rest, open_rest
+
 from .backups import back_up_company, back_up_folder
-from .config import Settings, check_company_id
 from .documents import (
     CREDS,
     Document,
@@ -26,12 +31,8 @@ from .documents import (
     names,
     unneeded_mappings,
 )
-from .errors import FolderError, LeaseHeld, NewerState, VerificationFailed
-from .filenames import CREDS_FILE, KeyRef, parse_file_name
-from .folder import FolderContents
 from .progress import Progress, silent
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
-from .rest import Rest, open_rest
 from .rows import Company, CompanyWriter, batches, owned_for, read_company
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from .rest import Rest
+from supabase_auth_state.rest import Rest
+from supabase_auth_state.times import seconds
+
 from .tables import human_bytes, table
-from .times import seconds
 
 _PAGE_ROWS = 1000
 

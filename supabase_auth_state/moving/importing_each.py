@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import Settings
-from .errors import (
+from supabase_auth_state.config import Settings
+from supabase_auth_state.errors import (
     AccessDenied,
     FolderError,
     ProjectRestricted,
@@ -19,9 +19,10 @@ from .errors import (
     StoreUnavailable,
     SupabaseAuthStateError,
 )
+from supabase_auth_state.rest import Rest, open_rest
+
 from .importing import ImportReport, import_folder
 from .quiet import located
-from .rest import Rest, open_rest
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient

@@ -1,0 +1,1 @@
+"""Looking after a company's rows: finding damage, repairing it, counting pre-keys."""

@@ -1,0 +1,1 @@
+"""The auth folder of Baileys: its file names, read strictly and written safely."""

@@ -1,0 +1,1 @@
+"""From a folder into the database and back: import, export, verify, purge."""
