@@ -381,7 +381,8 @@ begin
   from jsonb_array_elements_text(p_ids) as i (key_id)
   join public.whatsapp_keys k
     on k.company_id = p_company_id and k.key_type = p_policy.key_type and k.key_id = i.key_id
-  where k.expires_at < now() + p_policy.ttl / 2;
+  -- Not for the index on expires_at: each is found by its key.
+  where coalesce(k.expires_at, 'infinity') < now() + p_policy.ttl / 2;
   if v_due is null then
     return;
   end if;
@@ -399,7 +400,8 @@ begin
     select k.company_id, k.key_type, k.key_id
     from public.whatsapp_keys k
     join wanted w on w.key_id = k.key_id
-    where k.company_id = p_company_id and k.key_type = p_policy.key_type and k.expires_at is not null
+    where k.company_id = p_company_id and k.key_type = p_policy.key_type
+      and coalesce(k.expires_at, 'infinity') < 'infinity'
     order by k.key_id
     for update of k
   )
@@ -452,8 +454,11 @@ returns bigint
 language plpgsql
 volatile
 set search_path = ''
--- A round is at most 500 rows: look each up by its key, whatever the statistics of a full table suggest.
+-- A round is at most 500 rows, found in the order of an index and looked up by key, whatever outdated statistics
+-- suggest.
 set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
@@ -499,7 +504,8 @@ begin
       from pair p
       join public.whatsapp_keys k
         on k.company_id = p.company_id and k.key_type = 'lid-mapping' and k.key_id = p.partner_id
-      where k.expires_at <= v_started
+      -- Not for the index on expires_at: each is found by its key.
+      where coalesce(k.expires_at, 'infinity') <= v_started
       for update of k skip locked
     ), held as materialized (
       select p.company_id, p.key_id,
