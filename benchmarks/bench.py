@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import psycopg
+from supabase import AsyncClient, acreate_client
 
 from benchmarks import sample
 from benchmarks.contestants.base import Contestant, StoreContestant
@@ -23,7 +24,6 @@ from benchmarks.contestants.port import Port
 from benchmarks.contestants.postgres import Connections, Postgres
 from benchmarks.stats import Action, Result, Results, interleave
 from devstack.local import LocalStack
-from supabase import AsyncClient, acreate_client
 from supabase_auth_state.bufferjson import revive
 from supabase_auth_state.config import Settings
 from supabase_auth_state.folders.filenames import file_name

@@ -9,10 +9,11 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from .errors import ConfigurationError, LeaseHeld, LeaseLost, StoreError
+from .errors import ConfigurationError, LeaseHeld, LeaseLost, StoreError, WriteRefused
 from .renewals import renewals_of
 from .rest import Rest
 
@@ -188,6 +189,29 @@ async def acquire_lease(
     )
     lease.keep()
     return lease
+
+
+@contextmanager
+def as_owner(lease: Lease | None) -> Iterator[None]:
+    """Write under a lease, if there is one: the database's refusal of it becomes `LeaseLost`.
+
+    Raises:
+        LeaseLost: the lease was lost before, or is found to be lost now.
+    """
+    if lease is None:
+        yield
+        return
+    lease.check()
+    try:
+        yield
+    except WriteRefused as error:
+        refused = error
+    else:
+        return
+    if "whatsapp lease:" not in str(refused):
+        raise refused
+    lease.lose()
+    raise LeaseLost(lease.company_id, lease.token)
 
 
 def new_owner() -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Closable(Protocol):
@@ -13,6 +16,24 @@ class Closable(Protocol):
     async def close(self) -> None:
         """Give back whatever is held."""
         ...
+
+
+class Closing:
+    """Something that is closed at the end of ``async with``."""
+
+    async def close(self) -> None:
+        """Give back whatever is held."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
 
 
 T = TypeVar("T", bound=Closable)

@@ -18,9 +18,8 @@ from .slot import CompanyStatus, Pauses, Shared, Slot
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
-    from typing_extensions import Self
-
     from supabase import AsyncClient
+    from typing_extensions import Self
 
     from .rest import Rest
     from .state import AuthState

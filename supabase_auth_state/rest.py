@@ -24,7 +24,6 @@ from .refusals import refusal
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
-
     from supabase import AsyncClient
 
 log = logging.getLogger("supabase_auth_state")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from . import codec
@@ -11,22 +10,20 @@ from .config import Settings, check_company_id
 from .creds import init_auth_creds
 from .errors import ConfigurationError, FamilyMismatch, StoreError
 from .lease import Lease, acquire_lease
-from .opening import Opening
+from .opening import Closing, Opening
 from .rest import Rest, open_rest
 from .store import SupabaseKeyStore
 from .types import Creds
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
-    from typing_extensions import Self
-
     from supabase import AsyncClient
 
 NewCreds = Callable[[], Creds]
 """Makes the creds of a device that has never been linked."""
 
 
-class AuthState:
+class AuthState(Closing):
     """What a WhatsApp client needs to go on as the same linked device.
 
     Attributes:
@@ -89,17 +86,6 @@ class AuthState:
             finally:
                 if self._owned_rest is not None:
                     await self._owned_rest.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 def use_supabase_auth_state(

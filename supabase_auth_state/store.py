@@ -11,8 +11,8 @@ import orjson
 from . import codec
 from .cache import ABSENT, OwnerCache, Stored
 from .doubt import DOUBT_LASTS, forgets
-from .errors import CodecError, LeaseLost, StoreError, UnreadKeyError, WriteRefused
-from .lease import Lease, clock
+from .errors import CodecError, LeaseLost, StoreError, UnreadKeyError
+from .lease import Lease, as_owner, clock
 from .reads import JoinedReads
 from .rest import Rest
 from .types import Creds, SignalDataSet, SignalKeyStore, Value
@@ -239,30 +239,23 @@ class SupabaseKeyStore:
     async def _send(self, change: Change, number: int) -> None:
         headers = {**self.headers(), COMMIT_HEADER: f"{self._writer}:{number}"}
         try:
-            if change.clear:
-                await self._rest.delete(
-                    "whatsapp_keys", {"company_id": f"eq.{self._company_id}"}, headers=headers
-                )
-            else:
-                await self._rest.rpc_text(
-                    "commit_whatsapp_state", self._body(change), headers=headers
-                )
-        except StoreError as error:
+            with as_owner(self._lease):
+                await self._write(change, headers)
+        except (StoreError, LeaseLost):
+            # Whether it happened is not known, or somebody else writes now.
             self._cache.forget(change.keys)
             if change.clear:
                 self._cache.clear()
-            failure = error
+            raise
+        self._remember(change)
+
+    async def _write(self, change: Change, headers: Mapping[str, str]) -> None:
+        if change.clear:
+            await self._rest.delete(
+                "whatsapp_keys", {"company_id": f"eq.{self._company_id}"}, headers=headers
+            )
         else:
-            self._remember(change)
-            return
-        if (
-            self._lease is not None
-            and isinstance(failure, WriteRefused)
-            and "whatsapp lease:" in str(failure)
-        ):
-            self._lease.lose()
-            raise LeaseLost(self._company_id, self._lease.token)
-        raise failure
+            await self._rest.rpc_text("commit_whatsapp_state", self._body(change), headers=headers)
 
     def _remember(self, change: Change) -> None:
         if change.clear or not self._remembers():

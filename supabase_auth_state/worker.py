@@ -17,9 +17,8 @@ from .rest import Rest, open_rest
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
-    from typing_extensions import Self
-
     from supabase import AsyncClient
+    from typing_extensions import Self
 
     from .config import Settings
 

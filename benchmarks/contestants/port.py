@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from supabase import AsyncClient
+
 from supabase_auth_state.bufferjson import plain, revive
 
 BATCH = 100

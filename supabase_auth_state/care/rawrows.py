@@ -16,7 +16,7 @@ from supabase_auth_state.errors import FolderError
 from supabase_auth_state.folders.filenames import KeyRef
 from supabase_auth_state.folders.files import sync_folder, write_new
 from supabase_auth_state.jsontext import dump_json
-from supabase_auth_state.lease import Lease
+from supabase_auth_state.lease import Lease, as_owner
 from supabase_auth_state.rest import Rest
 from supabase_auth_state.times import timestamp
 
@@ -128,18 +128,17 @@ async def write_change(rest: Rest, company_id: str, change: RawChange, lease: Le
     """Write a change in one transaction: all of it or nothing.
 
     Raises:
-        LeaseLost: the lease was lost before anything was written.
-        WriteRefused: another process owns the company.
+        LeaseLost: another process owns the company, and nothing was written.
         StoreError: the database refused or did not answer.
     """
-    lease.check()
     by_type: dict[str, dict[str, Any]] = {}
     for (key_type, key_id), stored in change.keys.items():
         by_type.setdefault(key_type, {})[key_id] = stored
     body: dict[str, Any] = {"company_id": company_id, "keys": by_type}
     if change.creds is not None:
         body["creds"] = change.creds
-    await rest.rpc_text("commit_whatsapp_state", orjson.dumps(body), headers=lease.headers)
+    with as_owner(lease):
+        await rest.rpc_text("commit_whatsapp_state", orjson.dumps(body), headers=lease.headers)
 
 
 def back_up(rows: RawRows, folder: str | os.PathLike[str]) -> Path:

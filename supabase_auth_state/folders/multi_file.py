@@ -14,18 +14,15 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 from weakref import WeakValueDictionary
-
-from typing_extensions import Self
 
 from supabase_auth_state import codec
 from supabase_auth_state.bufferjson import Malformed, has_surrogates
 from supabase_auth_state.creds import init_auth_creds
 from supabase_auth_state.errors import CodecError, FolderError, UnreadKeyError
 from supabase_auth_state.jsontext import dump_json
-from supabase_auth_state.opening import Opening
+from supabase_auth_state.opening import Closing, Opening
 from supabase_auth_state.shapes import KNOWN_TYPES
 from supabase_auth_state.types import Creds, SignalDataSet, Value
 
@@ -191,7 +188,7 @@ class FolderKeyStore:
         return name.startswith(_KEY_PREFIXES) and name.endswith(".json")
 
 
-class FolderAuthState:
+class FolderAuthState(Closing):
     """The auth state in a folder of Baileys' files; made by `use_multi_file_auth_state`.
 
     It can stand wherever `AuthState` does.
@@ -238,17 +235,6 @@ class FolderAuthState:
     async def close(self) -> None:
         """Wait for writes under way; nothing else is held."""
         await self._disk.run(lambda: None)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 def use_multi_file_auth_state(

@@ -39,7 +39,6 @@ from .rows import Company, owned_for, read_company
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
-
     from supabase import AsyncClient
 
 T = TypeVar("T")

@@ -37,7 +37,6 @@ from .rows import Company, CompanyWriter, batches, owned_for, read_company
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
-
     from supabase import AsyncClient
 
 

@@ -26,7 +26,6 @@ from .quiet import located
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
-
     from supabase import AsyncClient
 
 CONCURRENCY = 4

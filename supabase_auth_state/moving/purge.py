@@ -40,7 +40,6 @@ from .rows import Company, read_company
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
-
     from supabase import AsyncClient
 
 AFTER_DAYS = 7.0

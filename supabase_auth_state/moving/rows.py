@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from supabase_auth_state import codec
-from supabase_auth_state.care.rawrows import list_keys
-from supabase_auth_state.errors import FamilyMismatch, LeaseLost, WriteRefused
+from supabase_auth_state.care.rawrows import RawChange, list_keys, write_change
+from supabase_auth_state.errors import FamilyMismatch
 from supabase_auth_state.folders.filenames import KeyRef
-from supabase_auth_state.lease import Lease, acquire_lease, new_owner
+from supabase_auth_state.lease import Lease, acquire_lease, as_owner, new_owner
 from supabase_auth_state.rest import Rest
 from supabase_auth_state.times import seconds, timestamp
 
@@ -112,42 +110,17 @@ class CompanyWriter:
 
         The times are those of now.
         """
-        keys: dict[str, dict[str, Any]] = {}
-        for document in put:
-            keys.setdefault(document.ref.key_type, {})[document.ref.key_id] = document.json
-        for ref in removed:
-            keys.setdefault(ref.key_type, {})[ref.key_id] = None
-        body = {"company_id": self._lease.company_id, "keys": keys}
-        if creds is not None:
-            body |= {"creds": creds.json, "client_family": codec.BAILEYS}
-        with _as_owner(self._lease):
-            await self._rest.rpc_text(
-                "commit_whatsapp_state", orjson.dumps(body), headers=self._lease.headers
-            )
+        keys: dict[KeyRef, Any] = {document.ref: document.json for document in put}
+        change = RawChange(keys | dict.fromkeys(removed), creds.json if creds else None)
+        await write_change(self._rest, self._lease.company_id, change, self._lease)
 
     async def _upsert(
         self, table: str, rows: Sequence[Mapping[str, Any]], *, on_conflict: str
     ) -> None:
-        with _as_owner(self._lease):
+        with as_owner(self._lease):
             await self._rest.upsert(
                 table, rows, on_conflict=on_conflict, headers=self._lease.headers
             )
-
-
-@contextmanager
-def _as_owner(lease: Lease) -> Iterator[None]:
-    """Turn the database's refusal of a lease into `LeaseLost`."""
-    lease.check()
-    try:
-        yield
-    except WriteRefused as error:
-        refused = error
-    else:
-        return
-    if "whatsapp lease:" not in str(refused):
-        raise refused
-    lease.lose()
-    raise LeaseLost(lease.company_id, lease.token)
 
 
 @asynccontextmanager

@@ -21,7 +21,6 @@ from .rows import Company, read_company
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
-
     from supabase import AsyncClient
 
 _SHOWN = 20

@@ -19,8 +19,8 @@ from supabase_auth_state import (
     ConfigurationError,
     FolderError,
     LeaseHeld,
+    LeaseLost,
     Rest,
-    WriteRefused,
     codec,
 )
 from supabase_auth_state.care.doctor import diagnose, repair
@@ -281,7 +281,7 @@ async def test_an_owner_that_takes_over_before_the_write_keeps_its_rows(
             )
             await rest.rpc_text(*args, **kwargs)
 
-    with pytest.raises(WriteRefused):
+    with pytest.raises(LeaseLost):
         await repair(Overtaken(rest), company_id, backup_folder=tmp_path)  # type: ignore[arg-type]
     assert snapshot(db, company_id) == before
 

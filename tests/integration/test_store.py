@@ -10,9 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from supabase import acreate_client
 
 from devstack import Stack
-from supabase import acreate_client
 from supabase_auth_state import (
     AuthState,
     CodecError,
