@@ -23,7 +23,7 @@ from supabase_auth_state import (
     open_rest,
     use_supabase_auth_state,
 )
-from supabase_auth_state.lease import acquire_lease
+from supabase_auth_state.lease import acquire_lease, clock
 
 Db = psycopg.Connection[Any]
 UPSERT = {"Prefer": "resolution=merge-duplicates,return=minimal"}
@@ -454,3 +454,21 @@ async def test_many_leases_are_renewed_in_one_request_each_with_its_own_answer(
     ]  # fmt: skip
     for lease in leases:
         await lease.release()
+
+
+@pytest.mark.parametrize("jump", [1e6, -1e6])
+async def test_a_clock_that_jumps_does_not_decide_who_may_write(
+    open_auth: Any, db: Db, company_id: str, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    old = await open_auth(lease=True)
+    await old.keys.set({"session": {"1.0": {"by": "old"}}})
+    now = clock()
+    monkeypatch.setattr("supabase_auth_state.lease.clock", lambda: now + jump)
+    assert old.lease.holds() is (jump < 0)
+    await old.keys.set({"session": {"1.0": {"by": "old, after the jump"}}})
+    expire(db, company_id)
+    new = await open_auth(lease=True)
+    await new.keys.set({"session": {"1.0": {"by": "new"}}})
+    with pytest.raises(LeaseLost):
+        await old.keys.set({"session": {"1.0": {"by": "old"}}})
+    assert contents(db, company_id)[1] == [("session", "1.0", {"by": "new"})]

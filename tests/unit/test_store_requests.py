@@ -1,0 +1,226 @@
+"""How many requests the store makes, counted; what they do is shown on the real stack."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import respx
+
+from supabase_auth_state import (
+    AuthState,
+    CodecError,
+    LeaseLost,
+    Settings,
+    StoreUnavailable,
+    UnreadKeyError,
+    use_supabase_auth_state,
+)
+
+URL = "http://project.test/rest/v1"
+STORED = {
+    "session": {f"{n}.0": {"n": n} for n in range(100)},
+    "lid-mapping": {"1": "2"},
+    "pre-key": {"broken": "[object Object]"},
+}
+
+
+class Project:
+    """A project whose answers are canned and whose requests are counted."""
+
+    def __init__(self, mock: respx.MockRouter) -> None:
+        self.read = mock.post(f"{URL}/rpc/read_whatsapp_keys").mock(side_effect=self._read)
+        self.commit = mock.post(f"{URL}/rpc/commit_whatsapp_state").mock(
+            return_value=httpx.Response(204)
+        )
+        self.warm = mock.post(f"{URL}/rpc/warm_whatsapp_keys").mock(
+            return_value=httpx.Response(200, json={"session": STORED["session"]})
+        )
+        self.creds = mock.get(url__startswith=f"{URL}/whatsapp_auth").mock(
+            return_value=httpx.Response(200, json=[{"creds": {}, "client_family": "baileys"}])
+        )
+        mock.post(f"{URL}/rpc/acquire_whatsapp_lease").mock(
+            return_value=httpx.Response(200, json={"token": 7, "expires_at": "later"})
+        )
+        mock.post(f"{URL}/rpc/release_whatsapp_lease").mock(
+            return_value=httpx.Response(200, json=True)
+        )
+        self.requests = mock.calls
+
+    def _read(self, request: httpx.Request) -> httpx.Response:
+        wanted = json.loads(request.content)["p_keys"]
+        found = {
+            kind: {i: STORED[kind][i] for i in ids if i in STORED.get(kind, {})}
+            for kind, ids in wanted.items()
+        }
+        return httpx.Response(200, json={kind: rows for kind, rows in found.items() if rows})
+
+
+@pytest.fixture
+def project() -> Any:
+    with respx.mock(assert_all_called=False) as mock:
+        yield Project(mock)
+
+
+@pytest.fixture
+async def auth(project: Project) -> AsyncIterator[AuthState]:
+    settings = Settings(url="http://project.test", key="sb_secret_x", give_up_after=0)
+    async with use_supabase_auth_state("c", settings=settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def owner(project: Project) -> AsyncIterator[AuthState]:
+    settings = Settings(url="http://project.test", key="sb_secret_x", give_up_after=0)
+    async with use_supabase_auth_state("c", settings=settings, lease=True) as opened:
+        yield opened
+
+
+async def test_a_hundred_gets_at_once_are_one_request(project: Project, auth: AuthState) -> None:
+    found = await asyncio.gather(*(auth.keys.get("session", [f"{n}.0"]) for n in range(100)))
+    assert found == [{f"{n}.0": {"n": n}} for n in range(100)]
+    assert project.read.call_count == 1
+
+
+async def test_a_hundred_sets_at_once_are_one_request(project: Project, auth: AuthState) -> None:
+    await asyncio.gather(*(auth.keys.set({"session": {f"{n}.0": {"n": n}}}) for n in range(100)))
+    assert project.commit.call_count == 1
+
+
+async def test_keys_and_creds_are_one_request(project: Project, auth: AuthState) -> None:
+    await asyncio.gather(auth.save_creds(), auth.keys.set({"session": {"1.0": {}}}))
+    assert project.commit.call_count == 1
+    body = json.loads(project.commit.calls[0].request.content)
+    assert body == {
+        "company_id": "c",
+        "client_family": "baileys",
+        "creds": {},
+        "keys": {"session": {"1.0": {}}},
+    }
+
+
+async def test_a_set_of_nothing_is_no_request(project: Project, auth: AuthState) -> None:
+    await auth.keys.set({"session": {}})
+    await auth.keys.get("session", [])
+    assert (project.commit.call_count, project.read.call_count) == (0, 0)
+
+
+async def test_a_start_without_a_lease_is_two_requests(project: Project, auth: AuthState) -> None:
+    await auth.keys.get("session", list(STORED["session"]))
+    assert len(project.requests) == 2
+
+
+async def test_a_warm_start_takes_two_requests_and_the_lease(
+    project: Project, owner: AuthState
+) -> None:
+    assert await owner.warm() == 100
+    for n in range(100):
+        assert await owner.keys.get("session", [f"{n}.0"]) == {f"{n}.0": {"n": n}}
+    assert len(project.requests) == 3
+    assert project.read.call_count == 0
+
+
+async def test_an_owner_asks_once_also_for_what_is_not_there(
+    project: Project, owner: AuthState
+) -> None:
+    for _ in range(61):
+        assert await owner.keys.get("lid-mapping", ["1", "nobody"]) == {"1": "2"}
+    assert project.read.call_count == 1
+
+
+async def test_an_owner_reads_its_own_writes_from_memory(
+    project: Project, owner: AuthState
+) -> None:
+    await owner.keys.set({"session": {"1.0": {"mine": [b"\x01"]}, "2.0": None}})
+    assert await owner.keys.get("session", ["1.0", "2.0"]) == {"1.0": {"mine": [b"\x01"]}}
+    assert project.read.call_count == 0
+
+
+async def test_without_a_lease_every_get_asks(project: Project, auth: AuthState) -> None:
+    for _ in range(3):
+        await auth.keys.get("session", ["1.0"])
+    assert project.read.call_count == 3
+    assert await auth.warm() == 0
+
+
+async def test_a_write_of_unknown_outcome_is_not_remembered(
+    project: Project, owner: AuthState
+) -> None:
+    await owner.keys.get("session", ["1.0"])
+    project.commit.mock(side_effect=httpx.ReadTimeout("slow"))
+    with pytest.raises(StoreUnavailable):
+        await owner.keys.set({"session": {"1.0": {"n": "unknown"}}})
+    assert await owner.keys.get("session", ["1.0"]) == {"1.0": {"n": 1}}
+    assert project.read.call_count == 2
+
+
+async def test_a_lost_lease_forgets_everything_and_stops_writes(
+    project: Project, owner: AuthState
+) -> None:
+    await owner.keys.get("session", ["1.0"])
+    refused = {"code": "PT409", "message": "whatsapp lease: token 7 of company c is not its last"}
+    project.commit.mock(return_value=httpx.Response(409, json=refused))
+    for _ in range(2):
+        with pytest.raises(LeaseLost):
+            await owner.keys.set({"session": {"1.0": {}}})
+    assert project.commit.call_count == 1
+    assert owner.lease is not None
+    assert owner.lease.lost.is_set()
+    await owner.keys.get("session", ["1.0"])
+    assert project.read.call_count == 2
+
+
+async def test_one_callers_damaged_row_is_not_its_neighbours_error(
+    project: Project, auth: AuthState
+) -> None:
+    damaged, fine = await asyncio.gather(
+        auth.keys.get("pre-key", ["broken"]), auth.keys.get("session", ["1.0"]),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert isinstance(damaged, CodecError)
+    assert fine == {"1.0": {"n": 1}}
+    assert project.read.call_count == 1
+
+
+async def test_after_a_failed_read_its_ids_cannot_be_written_until_they_are_read(
+    project: Project, auth: AuthState
+) -> None:
+    answers = project.read.side_effect
+    project.read.mock(side_effect=httpx.ConnectError("away"))
+    with pytest.raises(StoreUnavailable):
+        await auth.keys.get("session", ["1.0", "2.0"])
+    project.read.mock(side_effect=answers)
+    for value in ({"n": 2}, None):
+        with pytest.raises(UnreadKeyError, match=r"1\.0"):
+            await auth.keys.set({"session": {"1.0": value}, "pre-key": {"7": None}})
+    assert project.commit.call_count == 0
+    await auth.keys.get("session", ["1.0"])
+    await auth.keys.set({"session": {"1.0": None}})
+    with pytest.raises(UnreadKeyError, match=r"2\.0"):
+        await auth.keys.set({"session": {"2.0": None}})
+
+
+async def test_every_commit_has_a_number_and_the_lease(project: Project, owner: AuthState) -> None:
+    for n in range(3):
+        await owner.keys.set({"session": {"1.0": {"n": n}}})
+    sent = [call.request.headers for call in project.commit.calls]
+    assert [headers["x-whatsapp-lease"] for headers in sent] == ["7"] * 3
+    writers, numbers = zip(*(h["x-whatsapp-commit"].split(":") for h in sent), strict=True)
+    assert len(set(writers)) == 1
+    assert numbers == ("1", "2", "3")
+
+
+@pytest.mark.parametrize("ids", ["1.0", b"1.0", None, [1], [None]])
+async def test_ids_of_another_kind_are_refused(auth: AuthState, ids: Any) -> None:
+    with pytest.raises(TypeError):
+        await auth.keys.get("session", ids)
+
+
+@pytest.mark.parametrize("data", [None, [], {"session": ["1.0"]}, {"session": {1: {}}}, {1: {}}])
+async def test_data_of_another_kind_is_refused(auth: AuthState, data: Any) -> None:
+    with pytest.raises(TypeError):
+        await auth.keys.set(data)
