@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ COMMIT_HEADER = "x-whatsapp-commit"
 _KEYS = {"accept": "application/vnd.whatsapp-keys+json, application/json;q=0.9"}
 _MOST_KEY_BYTES = 2500
 _DELETED = b"null"
+_NO_SESSIONS: Mapping[str, Value] = {}
 
 
 class SupabaseKeyStore:
@@ -64,6 +66,8 @@ class SupabaseKeyStore:
         self._cache = OwnerCache(self._decode_text, cache_bytes)
         self._unread: set[Ref] = set()
         self._doubt_until = 0.0
+        self._line = asyncio.Lock()
+        self._in_line = 0
 
     def __repr__(self) -> str:
         return f"SupabaseKeyStore({self._company_id!r})"
@@ -88,7 +92,11 @@ class SupabaseKeyStore:
         missing = []
         now = clock()
         for key_id in wanted:
-            value = self._cache.get(type, key_id, now)
+            try:
+                value = self._cache.get(type, key_id, now)
+            except CodecError:
+                # A damaged row that was only warmed: the read below says so, and guards it.
+                value = None
             if value is None:
                 missing.append(key_id)
             elif value is not ABSENT:
@@ -120,10 +128,8 @@ class SupabaseKeyStore:
         blocked = self._unread.intersection(keys)
         if blocked:
             raise UnreadKeyError(self._company_id, sorted(blocked))
-        if clock() < self._doubt_until:
-            await self._refuse_forgetting(data.get("session") or {})
         if keys:
-            await self._commit(Change(keys))
+            await self._commit(Change(keys), data.get("session") or {})
 
     async def clear(self) -> None:
         """Delete every key of the company, in order with the writes before and after; creds stay.
@@ -231,10 +237,26 @@ class SupabaseKeyStore:
         )
         return found
 
-    async def _commit(self, change: Change) -> None:
+    async def _commit(self, change: Change, sessions: Mapping[str, Value] = _NO_SESSIONS) -> None:
         if self._lease is not None:
             self._lease.check()
-        await self._writes.commit(change)
+        if self._in_line or (sessions and clock() < self._doubt_until):
+            durable = await self._enqueue_in_doubt(change, sessions)
+        else:
+            durable = await self._writes.enqueue(change)
+        await asyncio.shield(durable)
+
+    async def _enqueue_in_doubt(
+        self, change: Change, sessions: Mapping[str, Value]
+    ) -> asyncio.Future[None]:
+        # Whoever comes while another compares stands behind it, so that no key's order is inverted.
+        self._in_line += 1
+        try:
+            async with self._line:
+                await self._refuse_forgetting(sessions)
+                return await self._writes.enqueue(change)
+        finally:
+            self._in_line -= 1
 
     async def _send(self, change: Change, number: int) -> None:
         headers = {**self.headers(), COMMIT_HEADER: f"{self._writer}:{number}"}

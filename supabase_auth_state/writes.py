@@ -63,7 +63,6 @@ class GroupCommit:
         self._pending = 0
         self._number = 0
         self._worker: asyncio.Task[None] | None = None
-        self._closed: BaseException | None = None
 
     async def commit(self, change: Change) -> None:
         """Make a change durable.
@@ -72,12 +71,16 @@ class GroupCommit:
             StoreError, LeaseLost: what the commit failed with; a StoreUnavailable may have happened
                 all the same, and a later commit of the same keys is never overtaken by it.
         """
+        await asyncio.shield(await self.enqueue(change))
+
+    async def enqueue(self, change: Change) -> asyncio.Future[None]:
+        """Give a change its place in the order, and return what is done when it is durable."""
         await self._room(change.size)
         waiting = _Waiting(change, change.size)
         self._queue.append(waiting)
         if self._worker is None:
             self._worker = asyncio.get_running_loop().create_task(self._work())
-        await asyncio.shield(waiting.durable)
+        return waiting.durable
 
     async def settle(self) -> None:
         """Wait until everything that was queued is durable or has failed."""
@@ -87,11 +90,6 @@ class GroupCommit:
             else:
                 await asyncio.sleep(0)
 
-    def close(self, reason: BaseException) -> None:
-        """Refuse every further change with ``reason``; what is queued goes on."""
-        self._closed = reason
-        self._space.set()
-
     async def _room(self, size: int) -> None:
         # The lock is a line: whoever stands at its head waits for room, the others behind it in
         # order.
@@ -99,8 +97,6 @@ class GroupCommit:
             while self._pending and self._pending + size > self._max_pending:
                 self._space.clear()
                 await self._space.wait()
-            if self._closed is not None:
-                raise self._closed
             self._pending += size
 
     async def _work(self) -> None:

@@ -224,3 +224,47 @@ async def test_ids_of_another_kind_are_refused(auth: AuthState, ids: Any) -> Non
 async def test_data_of_another_kind_is_refused(auth: AuthState, data: Any) -> None:
     with pytest.raises(TypeError):
         await auth.keys.set(data)
+
+
+def record(*base_keys: str) -> dict[str, Any]:
+    return {"_sessions": {key: {} for key in base_keys}, "version": "v1"}
+
+
+async def test_while_reads_are_in_doubt_writes_of_a_key_keep_their_order(
+    project: Project, owner: AuthState
+) -> None:
+    await owner.keys.set({"session": {"known": record("a")}})
+    answers = project.read.side_effect
+    project.read.mock(side_effect=httpx.ConnectError("away"))
+    with pytest.raises(StoreUnavailable):
+        await owner.keys.get("lid-mapping", ["1"])
+    may_answer = asyncio.Event()
+
+    async def slowly(request: httpx.Request) -> httpx.Response:
+        await may_answer.wait()
+        return answers(request)
+
+    project.read.mock(side_effect=slowly)
+    # The first has to ask for another session before it may be written; the others need not.
+    first = owner.keys.set({"session": {"known": record("a", "1st"), "unknown": record("b")}})
+    second = owner.keys.set({"session": {"known": record("a", "2nd")}})
+    third = owner.keys.set({"device-list": {"1": ["0"]}})
+    writing = [asyncio.ensure_future(write) for write in (first, second, third)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    may_answer.set()
+    await asyncio.gather(*writing)
+    assert await owner.keys.get("session", ["known"]) == {"known": record("a", "2nd")}
+    sent = [json.loads(call.request.content)["keys"] for call in project.commit.calls[1:]]
+    assert sent[-1].get("session", {}).get("known", record("a", "2nd")) == record("a", "2nd")
+
+
+async def test_a_damaged_row_that_was_warmed_cannot_be_overwritten(
+    project: Project, owner: AuthState
+) -> None:
+    project.warm.mock(return_value=httpx.Response(200, json={"pre-key": STORED["pre-key"]}))
+    await owner.warm()
+    with pytest.raises(CodecError):
+        await owner.keys.get("pre-key", ["broken"])
+    with pytest.raises(UnreadKeyError):
+        await owner.keys.set({"pre-key": {"broken": None}})
