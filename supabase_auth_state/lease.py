@@ -127,7 +127,7 @@ class Lease:
     async def release(self) -> None:
         """Stop renewing and let others have the company.
 
-        What this process writes from here on is refused.         A lease that cannot be released,
+        What this process writes from here on is refused. A lease that cannot be released,
         because the database does not answer, ends by itself.
         """
         if self._released:
