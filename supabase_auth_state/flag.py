@@ -12,7 +12,7 @@ from .config import FLAG_VARIABLE, check_company_id, database_flag
 from .errors import ConfigurationError, SupabaseAuthStateError
 from .folders.folder import FolderAuthState, use_multi_file_auth_state
 from .opening import Opening
-from .rest import Rest, open_rest
+from .rest import Rest, open_rest, using_rest
 from .state import AuthState, use_supabase_auth_state
 from .times import seconds
 
@@ -48,18 +48,14 @@ def use_auth_state(
         if database_flag():
             return await _open_database(company_id, path, options)
         await _warn_if_database_is_newer(company_id, path, options)
-        return await use_multi_file_auth_state(path)
+        return await use_multi_file_auth_state(path, company_id=company_id)
 
     return Opening(open_it)
 
 
 async def _open_database(company_id: str, folder: Path, options: dict[str, Any]) -> AuthState:
-    rest = open_rest(options.get("settings"), client=options.get("client"))
-    try:
+    async with using_rest(options.get("settings"), client=options.get("client")) as rest:
         stored = await newest_change(rest, company_id)
-    finally:
-        if options.get("client") is None:
-            await rest.close()
     files = await asyncio.to_thread(newest_file, folder)
     command = f"supabase-auth-state import {folder} --company {company_id}"
     if stored is None and files is not None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -272,6 +273,25 @@ def open_rest(
         owned=True,
         timing=timing,
     )
+
+
+@asynccontextmanager
+async def using_rest(
+    settings: Settings | None = None,
+    *,
+    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+) -> AsyncIterator[Rest]:
+    """Give what `open_rest` gives, and close it at the end unless it is the caller's own.
+
+    Raises:
+        ConfigurationError: as `open_rest`.
+    """
+    rest = open_rest(settings, client=client)
+    try:
+        yield rest
+    finally:
+        if client is None:
+            await rest.close()
 
 
 def _connect(settings: Settings) -> AsyncPostgrestClient:

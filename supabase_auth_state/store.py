@@ -180,10 +180,6 @@ class SupabaseKeyStore:
         await self._writes.settle()
         await self._reads.settle()
 
-    def headers(self) -> dict[str, str]:
-        """The headers of a write: the lease, if there is one."""
-        return self._lease.headers if self._lease is not None else {}
-
     async def _refuse_forgetting(self, sessions: Mapping[str, Value]) -> None:
         written = {key_id: value for key_id, value in sessions.items() if value is not None}
         stored = await self.get("session", list(written)) if written else {}
@@ -259,7 +255,9 @@ class SupabaseKeyStore:
             self._in_line -= 1
 
     async def _send(self, change: Change, number: int) -> None:
-        headers = {**self.headers(), COMMIT_HEADER: f"{self._writer}:{number}"}
+        headers = {COMMIT_HEADER: f"{self._writer}:{number}"}
+        if self._lease is not None:
+            headers |= self._lease.headers
         try:
             with as_owner(self._lease):
                 await self._write(change, headers)

@@ -46,16 +46,13 @@ def _add_backups(parser: argparse.ArgumentParser) -> None:
 async def run_doctor(args: argparse.Namespace, console: Console) -> int:
     """Examine a company, and repair it."""
     from supabase_auth_state.care.doctor import diagnose, repair
-    from supabase_auth_state.rest import open_rest
+    from supabase_auth_state.rest import using_rest
 
-    rest = open_rest()
-    try:
+    async with using_rest() as rest:
         if args.fix:
             report = await repair(rest, args.company, backup_folder=args.backup_dir)
         else:
             report = await diagnose(rest, args.company)
-    finally:
-        await rest.close()
     console.result(report, ok=not report.damaged)
     if report.repairable and not args.fix:
         console.say("nothing was changed: --fix repairs what can be repaired")
@@ -91,17 +88,14 @@ still hand out one of them, and the first message that uses it is lost then: rar
 async def run_pre_keys(args: argparse.Namespace, console: Console) -> int:
     """Count pre-keys, and reap them."""
     from supabase_auth_state.care.prekeys import pre_key_report, reap_pre_keys
-    from supabase_auth_state.rest import open_rest
+    from supabase_auth_state.rest import using_rest
 
-    rest = open_rest()
-    try:
+    async with using_rest() as rest:
         if args.reap:
             report = await reap_pre_keys(
                 rest, args.company, keep_newest=args.keep, backup_folder=args.backup_dir
             )
         else:
             report = await pre_key_report(rest, args.company)
-    finally:
-        await rest.close()
     console.result(report)
     return DONE

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from supabase_auth_state.errors import LeaseHeld
@@ -249,12 +249,7 @@ async def run_dashboard(args: argparse.Namespace, console: Console) -> int:
             await asyncio.sleep(pause)
 
 
-@asynccontextmanager
-async def _opened() -> AsyncIterator[Rest]:
-    from supabase_auth_state.rest import open_rest
+def _opened() -> AbstractAsyncContextManager[Rest]:
+    from supabase_auth_state.rest import using_rest
 
-    rest = open_rest()
-    try:
-        yield rest
-    finally:
-        await rest.close()
+    return using_rest()

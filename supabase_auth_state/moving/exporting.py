@@ -29,7 +29,7 @@ from supabase_auth_state.folders.folder import (
     snapshot,
     write_folder,
 )
-from supabase_auth_state.rest import Rest, open_rest
+from supabase_auth_state.rest import Rest, using_rest
 from supabase_auth_state.types import Value
 
 from .documents import CREDS, Document, decoded, encoded, folder_documents, name_of
@@ -115,18 +115,14 @@ async def export_folder(
     check_company_id(company_id)
     target = located(folder)
     old = await _look_at(target, force, quiet_for)
-    rest = open_rest(settings, client=client)
-    try:
-        async with AsyncExitStack() as held:
-            if lease:
-                await held.enter_async_context(owned_for(rest, company_id, "export"))
-            progress("reading", 0, 0)
-            company = await read_company(rest, company_id)
-            progress("writing", 0, 0)
-            aside = await _put(company, target, old)
-    finally:
-        if client is None:
-            await rest.close()
+    async with AsyncExitStack() as held:
+        rest = await held.enter_async_context(using_rest(settings, client=client))
+        if lease:
+            await held.enter_async_context(owned_for(rest, company_id, "export"))
+        progress("reading", 0, 0)
+        company = await read_company(rest, company_id)
+        progress("writing", 0, 0)
+        aside = await _put(company, target, old)
     return ExportReport(company_id, target, len(company.documents), aside)
 
 

@@ -15,7 +15,7 @@ from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.errors import FolderError, LeaseHeld, NewerState, VerificationFailed
 from supabase_auth_state.folders.filenames import CREDS_FILE, KeyRef, parse_file_name
 from supabase_auth_state.folders.folder import FolderContents
-from supabase_auth_state.rest import Rest, open_rest
+from supabase_auth_state.rest import Rest, using_rest
 
 from .backups import back_up_company, back_up_folder
 from .documents import (
@@ -210,8 +210,7 @@ async def import_folder(
         StoreError, LeaseLost: the database refused or did not answer, or somebody else took over.
     """
     check_company_id(company_id)
-    rest = open_rest(settings, client=client)
-    try:
+    async with using_rest(settings, client=client) as rest:
         return await _Import(
             rest=rest,
             folder=located(folder),
@@ -223,9 +222,6 @@ async def import_folder(
             quiet_for=quiet_for,
             progress=progress,
         ).run()
-    finally:
-        if client is None:
-            await rest.close()
 
 
 @dataclass(frozen=True)

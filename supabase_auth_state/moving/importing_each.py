@@ -19,7 +19,7 @@ from supabase_auth_state.errors import (
     StoreUnavailable,
     SupabaseAuthStateError,
 )
-from supabase_auth_state.rest import Rest, open_rest
+from supabase_auth_state.rest import Rest, using_rest
 
 from .importing import ImportReport, import_folder
 from .quiet import located
@@ -73,21 +73,19 @@ async def import_each(
             work, so the rest was not tried.
     """
     folders = iter(await asyncio.to_thread(_subfolders, located(parent)))
-    rest = open_rest(settings, client=client)
+    async with using_rest(settings, client=client) as rest:
 
-    async def work() -> None:
-        for folder in folders:
-            on_outcome(await _import(folder, rest, options))
+        async def work() -> None:
+            for folder in folders:
+                on_outcome(await _import(folder, rest, options))
 
-    workers = [asyncio.ensure_future(work()) for _ in range(concurrency)]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
-        if client is None:
-            await rest.close()
+        workers = [asyncio.ensure_future(work()) for _ in range(concurrency)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
 
 
 async def _import(folder: Path, rest: Rest, options: dict[str, Any]) -> Outcome:

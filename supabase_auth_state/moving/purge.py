@@ -18,7 +18,7 @@ from supabase_auth_state.errors import CodecError, FolderError
 from supabase_auth_state.folders.filenames import CREDS_FILE, KeyRef, parse_file_name
 from supabase_auth_state.folders.files import sync_folder
 from supabase_auth_state.folders.folder import FolderContents
-from supabase_auth_state.rest import Rest, open_rest
+from supabase_auth_state.rest import Rest, using_rest
 
 from .backups import back_up_folder, find_backup
 from .documents import (
@@ -143,12 +143,8 @@ async def purge_files(
     path = located(folder)
     directory = None if backup_dir is None else located(backup_dir)
     contents = await read_quiet_folder(path, quiet_for=quiet_for)
-    rest = open_rest(settings, client=client)
-    try:
+    async with using_rest(settings, client=client) as rest:
         company = await read_company(rest, company_id)
-    finally:
-        if client is None:
-            await rest.close()
     found = _Comparison.of(contents, company)
     obstacles = (*_too_young(company, after_days), *found.obstacles)
     remove = yes and not obstacles

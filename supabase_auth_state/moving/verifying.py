@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.folders.filenames import CREDS_FILE, KeyRef
 from supabase_auth_state.folders.folder import FolderContents, read_folder
-from supabase_auth_state.rest import Rest, open_rest
+from supabase_auth_state.rest import Rest, using_rest
 
 from .documents import Match, folder_documents, match, name_of, unneeded_mappings
 from .quiet import located
@@ -127,12 +127,8 @@ async def verify_folder(
     check_company_id(company_id)
     path = located(folder)
     contents = await asyncio.to_thread(read_folder, path)
-    rest = open_rest(settings, client=client)
-    try:
+    async with using_rest(settings, client=client) as rest:
         company = await read_company(rest, company_id)
-    finally:
-        if client is None:
-            await rest.close()
     return compare(path, contents, company)
 
 
