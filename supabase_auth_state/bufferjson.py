@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -20,6 +22,8 @@ MAX_DEPTH = 200
 """Objects and lists inside each other; every JSON parser on the way accepts this many."""
 
 _SURE_LEAVES = frozenset({str, int, bool, type(None)})
+_NODES = frozenset({dict, list})
+_SURE = _SURE_LEAVES | _NODES
 _LEAVES = _SURE_LEAVES | {float}
 _only_leaves = _SURE_LEAVES.issuperset
 _BYTES = frozenset({bytes, bytearray, memoryview})
@@ -29,6 +33,14 @@ _SMALLEST_INT = -(2**63)
 _LARGEST_INT = 2**64 - 1
 # From here on JSONB prints a float without a fraction, and it would come back as an int.
 _FLOATS_END = 1e16
+
+_BUFFER = b'"Buffer"'
+# For a look at the numbers of a JSON text: every digit is 0, what may stand before a number is a
+# colon, a point is an e. Numbers of 16 digits and floats of one digit before the point or the
+# exponent, which is how the largest are written, are then two strings to search for; what else
+# they are found in only costs time.
+_OUTLINES = bytes.maketrans(b"123456789,[-.", b"000000000:::e")
+_LONG, _POWER = b"0" * 16, b":0e"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -97,6 +109,22 @@ def from_buffer(value: dict[str, Any]) -> bytes | None:
     if type(text) is not str or len(value) != 2 or value.get("type") != "Buffer":
         return None
     return from_base64(text)
+
+
+def is_revived(text: bytes, *, exponents: bool = True) -> bool:
+    """Tell whether ``revive`` certainly leaves alone what this JSON text parses to.
+
+    Many times quicker than ``revive``, which decides when the answer is no.
+
+    Args:
+        text: as orjson or PostgreSQL writes it, without escaped letters.
+        exponents: the writer is orjson, which gives large numbers an exponent and puts no spaces;
+            PostgreSQL gives none.
+    """
+    if _BUFFER in text:
+        return False
+    outlines = text.translate(_OUTLINES)
+    return _LONG not in outlines and not (exponents and _POWER in outlines)
 
 
 def revive(value: Any, depth: int = MAX_DEPTH) -> Any:
@@ -177,34 +205,29 @@ def plain(value: Any, depth: int = MAX_DEPTH) -> Any:
     return value
 
 
-def plain_text(value: dict[Any, Any]) -> bytes | None:
-    """Return the JSON text of ``plain(value)``, or None when only ``plain`` itself can tell.
+def plain_texts(values: Sequence[dict[Any, Any]]) -> list[bytes] | None:
+    """Return the JSON texts of ``plain`` of each, or None when only ``plain`` itself can tell.
 
     orjson refuses what is no JSON, half surrogate pairs, larger ints and other names than str; what
-    it would accept and ``plain`` would not is looked for in the text and among the types.
+    it would accept and ``plain`` would not is looked for in the texts and among the types.
     """
     try:
-        text = orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+        texts = [orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_SUBCLASS) for value in values]
     except (TypeError, RecursionError):
         return None
-    if b"\\u0000" in text or b'"Buffer"' in text:
+    if any(b"\\u0000" in text or _BUFFER in text for text in texts):
         return None
-    level: list[Any] = [value]
+    # Level by level through all of them at once, so that the loops run in C.
+    level: Iterable[Any] = values
     for _ in range(MAX_DEPTH):
-        deeper: list[Any] = []
-        for node in level:
-            children = node.values() if type(node) is dict else node
-            if _only_leaves(map(type, children)):
-                continue
-            for child in children:
-                kind = type(child)
-                if kind is dict or kind is list:
-                    deeper.append(child)
-                elif kind not in _SURE_LEAVES:
-                    return None
-        if not deeper:
-            return text
-        level = deeper
+        inside = [node.values() if type(node) is dict else node for node in level]
+        children = list(chain.from_iterable(inside))
+        kinds = set(map(type, children))
+        if kinds <= _SURE_LEAVES:
+            return texts
+        if not kinds <= _SURE:
+            return None
+        level = [child for child in children if type(child) in _NODES]
     return None
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import marshal
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import orjson
 
 from .types import Value
 from .writes import Ref
@@ -16,9 +19,10 @@ from .writes import Ref
 ABSENT = object()
 """Remembered: there is no such row."""
 
+_Load: TypeAlias = Callable[[bytes], Value] | None
+
 _OVERHEAD = 200
 _TOUCH_AFTER = 12 * 3600.0
-_FOR_EVER = float("inf")
 _NEVER_EXPIRE = frozenset(
     {
         "pre-key", "session", "sender-key", "identity-key", "app-state-sync-key",
@@ -30,19 +34,24 @@ _NEVER_EXPIRE = frozenset(
 class OwnerCache:
     """Values and absences by key, bounded by bytes, the least recently used going first.
 
-    A value is kept serialised, so that every hit is a value of the caller's own. Rows that may
+    A value is kept serialised, so that every hit is a value of the caller's own: as JSON where that
+    is enough, since orjson parses a session in less time than marshal loads it. Rows that may
     expire are forgotten after twelve hours: the database learns of a use from the read that
     follows, and keeps the row.
 
     Args:
         decode: makes the value of a key from its stored JSON.
         max_bytes: how much to hold.
+        clock: seconds that never go back.
     """
 
-    def __init__(self, decode: Callable[[Ref, bytes], Value], max_bytes: int) -> None:
+    def __init__(
+        self, decode: Callable[[Ref, bytes], Value], max_bytes: int, clock: Callable[[], float]
+    ) -> None:
         self._decode = decode
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[Ref, tuple[object, int, float]] = OrderedDict()
+        self._clock = clock
+        self._entries: OrderedDict[Ref, tuple[Any, _Load, int, float | None]] = OrderedDict()
         # What was written while reads are under way, in order; and how many reads are.
         self._sequence = 0
         self._written: dict[Ref, int] = {}
@@ -53,32 +62,28 @@ class OwnerCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key_type: str, key_id: str, now: float) -> Value:
-        """Return the value, `ABSENT`, or None when nothing is remembered.
-
-        Args:
-            key_type: the key's type.
-            key_id: the key's id.
-            now: seconds on a clock that never goes back.
-        """
+    def get(self, key_type: str, key_id: str) -> Value:
+        """Return the value, `ABSENT`, or None when nothing is remembered."""
         ref = (key_type, key_id)
         entry = self._entries.get(ref)
-        if entry is None or entry[2] < now:
+        if entry is None:
             return None
-        held, _, fresh_until = entry
+        held, load, _, fresh_until = entry
+        if fresh_until is not None and fresh_until < self._clock():
+            return None
         self._entries.move_to_end(ref)
-        if type(held) is _Document:
-            return marshal.loads(held)  # noqa: S302 - made below, in this process
+        if load is not None:
+            return load(held)
         if type(held) is Stored:
             value = self._decode(ref, held.text)
             self._keep(ref, value, fresh_until)
             return value
         return held
 
-    def put(self, ref: Ref, value: Value, now: float) -> None:
+    def put(self, ref: Ref, value: Value) -> None:
         """Remember what is in the database: a value, its JSON text as `Stored`, or `ABSENT`."""
         self._changed(ref)
-        self._keep(ref, value, self._fresh_until(ref, now))
+        self._keep(ref, value, self._fresh_until(ref))
 
     def forget(self, refs: Iterable[Ref]) -> None:
         """Remember nothing of these keys, because what the database holds is uncertain."""
@@ -98,50 +103,44 @@ class OwnerCache:
         self._reads += 1
         return self._sequence
 
-    def end_read(self, began: int, found: dict[Ref, Value], now: float) -> None:
+    def end_read(self, began: int, found: dict[Ref, Value]) -> None:
         """Remember what a read found, but not of keys that were written since it began.
 
         Args:
             began: what `begin_read` returned.
-            found: values by key, or `ABSENT`.
-            now: seconds on a clock that never goes back.
+            found: by key, what `put` takes.
         """
         if self._cleared <= began:
             for ref, value in found.items():
                 if self._written.get(ref, 0) <= began:
-                    self._keep(ref, value, self._fresh_until(ref, now))
+                    self._keep(ref, value, self._fresh_until(ref))
         self._reads -= 1
         if not self._reads:
             self._written.clear()
 
-    def _keep(self, ref: Ref, value: Value, fresh_until: float) -> None:
+    def _keep(self, ref: Ref, value: Value, fresh_until: float | None) -> None:
         self._drop(ref)
-        held = (
-            value
-            if type(value) in _AS_IT_IS or value is ABSENT
-            else _Document(marshal.dumps(value))
-        )
-        size = _OVERHEAD + len(ref[1]) + (0 if value is ABSENT else len(held))
+        held, load = (value, None) if type(value) in _AS_IT_IS else _serialised(value)
+        size = _OVERHEAD + len(ref[1]) + (0 if held is ABSENT else len(held))
         if size > self._max_bytes:
             return
-        self._entries[ref] = (held, size, fresh_until)
+        self._entries[ref] = (held, load, size, fresh_until)
         self.bytes += size
         while self.bytes > self._max_bytes:
-            self.bytes -= self._entries.popitem(last=False)[1][1]
+            self.bytes -= self._entries.popitem(last=False)[1][2]
 
     def _drop(self, ref: Ref) -> None:
         entry = self._entries.pop(ref, None)
         if entry is not None:
-            self.bytes -= entry[1]
+            self.bytes -= entry[2]
 
     def _changed(self, ref: Ref) -> None:
         if self._reads:
             self._sequence += 1
             self._written[ref] = self._sequence
 
-    @staticmethod
-    def _fresh_until(ref: Ref, now: float) -> float:
-        return _FOR_EVER if ref[0] in _NEVER_EXPIRE else now + _TOUCH_AFTER
+    def _fresh_until(self, ref: Ref) -> float | None:
+        return None if ref[0] in _NEVER_EXPIRE else self._clock() + _TOUCH_AFTER
 
 
 class Stored:
@@ -156,8 +155,11 @@ class Stored:
         return len(self.text)
 
 
-class _Document(bytes):
-    """A serialised value."""
+def _serialised(value: Value) -> tuple[bytes, _Load]:
+    try:
+        return orjson.dumps(value), orjson.loads
+    except orjson.JSONEncodeError:
+        return marshal.dumps(value), marshal.loads
 
 
-_AS_IT_IS = frozenset({bytes, str, Stored})
+_AS_IT_IS = frozenset({bytes, str, Stored, type(ABSENT)})

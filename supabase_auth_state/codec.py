@@ -16,12 +16,12 @@ and none is chained to an error that holds it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import orjson
 
-from .bufferjson import Malformed, plain, plain_text, revive
+from .bufferjson import Malformed, is_revived, plain, plain_texts, revive
 from .errors import CodecError
 from .legacy import unwrap
 from .shapes import (
@@ -40,13 +40,16 @@ __all__ = [
     "check_creds",
     "decode",
     "decode_creds",
+    "decode_own",
     "encode",
     "encode_creds",
-    "encode_text",
+    "encode_texts",
     "looks_encoded_twice",
 ]
 
 BAILEYS = "baileys"
+
+_NODES = (dict, list)
 
 T = TypeVar("T")
 
@@ -72,21 +75,28 @@ def encode(
     return _located(_write, value, shape, company_id=company_id, key_type=key_type, key_id=key_id)
 
 
-def encode_text(
-    value: Value, *, company_id: str | None, key_type: str, key_id: str, family: str = BAILEYS
-) -> bytes:
-    """Return the JSON text to store for ``value``; rules and errors are those of ``encode``.
+def encode_texts(
+    values: Mapping[tuple[str, str], Value], *, company_id: str | None, family: str = BAILEYS
+) -> dict[tuple[str, str], bytes]:
+    """Return the JSON texts to store for values by type and id; rules and errors of ``encode``.
 
-    An object without bytes, which is what a Signal session is, is turned into text at once and
-    looked through afterwards, in two thirds of the time.
+    Objects without bytes, which is what Signal sessions are, are turned into text at once and
+    looked through together, in half the time.
     """
-    if type(value) is dict and (family != BAILEYS or key_type not in SHAPED_TYPES):
-        text = plain_text(value)
-        if text is not None:
-            return text
-    return orjson.dumps(
-        encode(value, company_id=company_id, key_type=key_type, key_id=key_id, family=family)
-    )
+    simple = {
+        ref: value
+        for ref, value in values.items()
+        if type(value) is dict and _has_no_shape(ref[0], family)
+    }
+    texts = plain_texts(list(simple.values())) if simple else []
+    quickly = dict(zip(simple, texts or [], strict=False))
+    return {
+        ref: quickly.get(ref)
+        or orjson.dumps(
+            encode(value, company_id=company_id, key_type=ref[0], key_id=ref[1], family=family)
+        )
+        for ref, value in values.items()
+    }
 
 
 def decode(
@@ -105,6 +115,47 @@ def decode(
     """
     shape = shape_of(key_type, key_id) if family == BAILEYS else None
     return _located(_read, stored, shape, company_id=company_id, key_type=key_type, key_id=key_id)
+
+
+def decode_own(
+    stored: Any,
+    *,
+    company_id: str | None,
+    key_type: str,
+    key_id: str,
+    family: str = BAILEYS,
+    revived: bool = False,
+) -> Value:
+    """Return what ``decode`` does, of a stored value that the caller hands over.
+
+    The result may be the stored value itself, changed or not: copying a Signal session takes four
+    times as long as parsing it.
+
+    Args:
+        stored: the stored JSON value.
+        company_id: for errors.
+        key_type: the row's key type.
+        key_id: the row's id.
+        family: the client family.
+        revived: the text that ``stored`` comes from is known to be as ``is_revived`` says.
+
+    Raises:
+        CodecError: the value cannot be read for certain.
+    """
+    if (
+        type(stored) in _NODES
+        and _has_no_shape(key_type, family)
+        and (revived or _is_revived(stored))
+    ):
+        return stored
+    return decode(stored, company_id=company_id, key_type=key_type, key_id=key_id, family=family)
+
+
+def _is_revived(stored: Any) -> bool:
+    try:
+        return is_revived(orjson.dumps(stored))
+    except orjson.JSONEncodeError:
+        return False
 
 
 def encode_creds(creds: Creds, *, company_id: str | None, family: str = BAILEYS) -> Any:
@@ -151,6 +202,10 @@ def check_creds(creds: Creds, *, company_id: str | None) -> None:
         CodecError: the creds cannot be used.
     """
     _located(_check, creds, CREDS, company_id=company_id, key_type="creds")
+
+
+def _has_no_shape(key_type: str, family: str) -> bool:
+    return family != BAILEYS or key_type not in SHAPED_TYPES
 
 
 def _located(

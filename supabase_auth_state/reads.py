@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import copy
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 from .types import Value
 
 Fetch = Callable[[dict[str, list[str]]], Awaitable[dict[str, dict[str, Value]]]]
-"""Asks for ``{key_type: [ids]}`` and answers ``{key_type: {id: stored value}}``."""
+"""Asks for ``{key_type: [ids]}`` and answers ``{key_type: {id: value}}``."""
 
 _MOST_IDS = 2000
+_MUTABLE = (dict, list)
 
 
 class JoinedReads:
     """Answers every `get` of one turn of the event loop, of any key types, from one request.
 
     The request is made by the loop, not by one of the callers: a caller that is cancelled harms
-    nobody.
+    nobody. Every caller gets values of its own.
     """
 
     def __init__(self, fetch: Fetch) -> None:
@@ -25,15 +28,14 @@ class JoinedReads:
         self._open: _Batch | None = None
         self._running: set[asyncio.Task[None]] = set()
 
-    async def get(self, key_type: str, ids: Iterable[str]) -> dict[str, Value]:
-        """Return ``{id: stored value}`` of those that are stored; raises what the request did."""
+    async def get(self, key_type: str, ids: Sequence[str]) -> dict[str, Value]:
+        """Return ``{id: value}`` of those that are stored; raises what the request did."""
+        loop = asyncio.get_running_loop()
         batch = self._open
         if batch is None:
             batch = self._open = _Batch()
-            asyncio.get_running_loop().call_soon(self._start, batch)
-        batch.wanted.setdefault(key_type, {}).update(dict.fromkeys(ids))
-        found = (await asyncio.shield(batch.answer)).get(key_type, {})
-        return {key_id: found[key_id] for key_id in ids if key_id in found}
+            loop.call_soon(self._start, batch)
+        return await batch.ask(key_type, ids, loop.create_future())
 
     async def settle(self) -> None:
         """Wait until no request is under way."""
@@ -48,32 +50,63 @@ class JoinedReads:
 
     async def _answer(self, batch: _Batch) -> None:
         try:
-            parts = [await self._fetch(part) for part in split(batch.wanted)]
-            if not batch.answer.done():
-                batch.answer.set_result(_merge(parts))
+            batch.answer(_merge([await self._fetch(part) for part in split(batch.wanted)]))
         except BaseException as error:
             batch.fail(error)
             if not isinstance(error, Exception):
                 raise
 
 
+Answer: TypeAlias = "asyncio.Future[dict[str, Value]]"
+
+
 class _Batch:
+    """Who asked for what.
+
+    Attributes:
+        wanted: how many callers want it, by type and id.
+    """
+
     def __init__(self) -> None:
-        self.wanted: dict[str, dict[str, None]] = {}
-        self.answer: asyncio.Future[dict[str, dict[str, Value]]] = asyncio.Future()
+        self.wanted: dict[str, dict[str, int]] = {}
+        self._callers: list[tuple[str, Sequence[str], Answer]] = []
+
+    def ask(self, key_type: str, ids: Sequence[str], answer: Answer) -> Answer:
+        wanted = self.wanted.setdefault(key_type, {})
+        for key_id in ids:
+            wanted[key_id] = wanted.get(key_id, 0) + 1
+        self._callers.append((key_type, ids, answer))
+        return answer
+
+    def answer(self, values: dict[str, dict[str, Value]]) -> None:
+        for key_type, ids, answer in self._callers:
+            if answer.done():
+                continue
+            found, askers = values.get(key_type, {}), self.wanted[key_type]
+            answer.set_result(
+                {
+                    key_id: found[key_id] if askers[key_id] == 1 else copied(found[key_id])
+                    for key_id in ids
+                    if key_id in found
+                }
+            )
 
     def fail(self, error: BaseException) -> None:
-        if self.answer.done():
-            return
-        if isinstance(error, asyncio.CancelledError):
-            self.answer.cancel()
-            return
-        self.answer.set_exception(error)
-        # When every caller was cancelled nobody asks for the error, and that is no mistake.
-        self.answer.exception()
+        for _, _, answer in self._callers:
+            if answer.done():
+                continue
+            if isinstance(error, asyncio.CancelledError):
+                answer.cancel()
+            else:
+                answer.set_exception(error)
 
 
-def split(wanted: dict[str, dict[str, None]]) -> list[dict[str, list[str]]]:
+def copied(value: Value) -> Value:
+    """Copy what can be changed."""
+    return copy.deepcopy(value) if type(value) in _MUTABLE else value
+
+
+def split(wanted: dict[str, dict[str, int]]) -> list[dict[str, list[str]]]:
     """Cut a request so that none asks for more than a few thousand ids."""
     parts: list[dict[str, list[str]]] = [{}]
     room = _MOST_IDS

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx
 import orjson
@@ -35,6 +35,9 @@ _PAUSE, _LONGEST_PAUSE = 0.1, 4.0
 _CONNECTIONS = 32
 _REAL_TIME = backoff.Timing()
 
+Parse: TypeAlias = Callable[[bytes], Any]
+"""Makes a result of an answer's text."""
+
 
 @dataclass(frozen=True)
 class _Request:
@@ -42,6 +45,7 @@ class _Request:
     path: str
     what: str
     content: bytes | None = field(default=None, repr=False)
+    parse: Parse = orjson.loads
 
 
 class Rest:
@@ -90,6 +94,7 @@ class Rest:
         *,
         headers: Mapping[str, str] | None = None,
         give_up_after: float | None = None,
+        parse: Parse = orjson.loads,
     ) -> Any:
         """Call a function with named parameters and return its result.
 
@@ -98,8 +103,12 @@ class Rest:
             params: its parameters, as JSON values.
             headers: further headers, e.g. those of a lease.
             give_up_after: seconds after which to give up, instead of the settings' own.
+            parse: makes the result of the answer's text; raises ``orjson.JSONDecodeError`` if that
+                is not JSON.
         """
-        request = _Request("POST", f"rpc/{function}", f"calling {function}", orjson.dumps(params))
+        request = _Request(
+            "POST", f"rpc/{function}", f"calling {function}", orjson.dumps(params), parse
+        )
         return await self._send(request, {**_JSON, **(headers or {})}, give_up_after)
 
     async def rpc_text(
@@ -195,7 +204,9 @@ class Rest:
             if response.status_code == 204 or "return=minimal" in headers.get("prefer", ""):
                 return None
             raise StoreUnavailable(f"{what}: the answer was empty", status=response.status_code)
-        parsed, is_json = _parse(response.content)
+        parsed, is_json = _parse(
+            response.content, request.parse if response.is_success else orjson.loads
+        )
         if response.is_success and is_json:
             return parsed
         if response.is_success and "json" in response.headers.get("content-type", ""):
@@ -340,9 +351,9 @@ def _path(table: str, query: Mapping[str, str]) -> str:
     return f"{table}?{httpx.QueryParams(dict(query))}"
 
 
-def _parse(content: bytes) -> tuple[Any, bool]:
+def _parse(content: bytes, parse: Parse) -> tuple[Any, bool]:
     try:
-        return orjson.loads(content), True
+        return parse(content), True
     except orjson.JSONDecodeError:
         return None, False
 

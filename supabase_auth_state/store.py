@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from . import codec
+from .bufferjson import is_revived
 from .cache import ABSENT, OwnerCache, Stored
 from .doubt import DOUBT_LASTS, forgets
 from .errors import CodecError, LeaseLost, StoreError, UnreadKeyError
@@ -63,7 +64,7 @@ class SupabaseKeyStore:
         self._writer = str(uuid.uuid4())
         self._reads = JoinedReads(self._fetch)
         self._writes = GroupCommit(self._send)
-        self._cache = OwnerCache(self._decode_text, cache_bytes)
+        self._cache = OwnerCache(self._decode_text, cache_bytes, clock)
         self._unread: set[Ref] = set()
         self._doubt_until = 0.0
         self._line = asyncio.Lock()
@@ -90,10 +91,9 @@ class SupabaseKeyStore:
             return await self._read(type, wanted)
         found: dict[str, Value] = {}
         missing = []
-        now = clock()
         for key_id in wanted:
             try:
-                value = self._cache.get(type, key_id, now)
+                value = self._cache.get(type, key_id)
             except CodecError:
                 # A damaged row that was only warmed: the read below says so, and guards it.
                 value = None
@@ -120,11 +120,7 @@ class SupabaseKeyStore:
             StoreError: the database refused (nothing is stored) or did not answer (it may be; a
                 retry of the same data is safe).
         """
-        keys = {
-            (key_type, key_id): self._encode(key_type, key_id, value)
-            for key_type, by_id in _checked_data(data)
-            for key_id, value in by_id.items()
-        }
+        keys = self._encode(data)
         blocked = self._unread.intersection(keys)
         if blocked:
             raise UnreadKeyError(self._company_id, sorted(blocked))
@@ -166,13 +162,9 @@ class SupabaseKeyStore:
             answer = await self._rest.rpc(
                 "warm_whatsapp_keys", {"p_company_id": self._company_id}, headers=_KEYS
             )
-            hot = {
-                (key_type, key_id): Stored(orjson.dumps(stored))
-                for key_type, by_id in answer.items()
-                for key_id, stored in by_id.items()
-            }
+            hot = dict(_stored(answer))
         finally:
-            self._cache.end_read(began, hot, clock())
+            self._cache.end_read(began, hot)
         return len(hot)
 
     async def settle(self) -> None:
@@ -196,42 +188,48 @@ class SupabaseKeyStore:
             self._cache.clear()
         return True
 
-    async def _read(self, key_type: str, ids: Iterable[str]) -> dict[str, Value]:
-        began = self._cache.begin_read()
-        remembered: dict[Ref, Value] = {}
-        refs = [
-            (key_type, key_id) for key_id in ids if storable(self._company_id, key_type, key_id)
-        ]
+    async def _read(self, key_type: str, ids: Sequence[str]) -> dict[str, Value]:
+        wanted = [key_id for key_id in ids if storable(self._company_id, key_type, key_id)]
         try:
-            stored = await self._reads.get(key_type, [key_id for _, key_id in refs])
-            found = {
-                key_id: codec.decode(
-                    value,
-                    company_id=self._company_id,
-                    key_type=key_type,
-                    key_id=key_id,
-                    family=self._family,
-                )
-                for key_id, value in stored.items()
-            }
-            self._unread.difference_update(refs)
-            if self._remembers():
-                remembered = {ref: found.get(ref[1], ABSENT) for ref in refs}
+            found = await self._reads.get(key_type, wanted)
+            _raise_first(found.values())
         except Exception:
-            self._unread.update(refs)
+            self._unread.update((key_type, key_id) for key_id in wanted)
             self._doubt_until = clock() + DOUBT_LASTS
             raise
-        finally:
-            self._cache.end_read(began, remembered, clock())
+        if self._unread:
+            self._unread.difference_update((key_type, key_id) for key_id in wanted)
         return found
 
     async def _fetch(self, wanted: dict[str, list[str]]) -> dict[str, dict[str, Value]]:
-        found: dict[str, dict[str, Value]] = await self._rest.rpc(
-            "read_whatsapp_keys",
-            {"p_company_id": self._company_id, "p_keys": wanted},
-            headers=_KEYS,
-        )
+        """Read values; one that cannot be read for certain is its error."""
+        began = self._cache.begin_read()
+        remembered: dict[Ref, Value] = {}
+        try:
+            stored, revived = await self._rest.rpc(
+                "read_whatsapp_keys",
+                {"p_company_id": self._company_id, "p_keys": wanted},
+                headers=_KEYS,
+                parse=_parse_keys,
+            )
+            found = {
+                key_type: {
+                    key_id: self._decoded(key_type, key_id, value, revived)
+                    for key_id, value in by_id.items()
+                }
+                for key_type, by_id in stored.items()
+            }
+            if self._remembers():
+                remembered = dict(_remembered(wanted, found))
+        finally:
+            self._cache.end_read(began, remembered)
         return found
+
+    def _decoded(self, key_type: str, key_id: str, stored: Any, revived: bool) -> Value:
+        try:
+            return self._decode(key_type, key_id, stored, revived=revived)
+        except CodecError as error:
+            return error
 
     async def _commit(self, change: Change, sessions: Mapping[str, Value] = _NO_SESSIONS) -> None:
         if self._lease is not None:
@@ -240,7 +238,7 @@ class SupabaseKeyStore:
             durable = await self._enqueue_in_doubt(change, sessions)
         else:
             durable = await self._writes.enqueue(change)
-        await asyncio.shield(durable)
+        await durable
 
     async def _enqueue_in_doubt(
         self, change: Change, sessions: Mapping[str, Value]
@@ -281,9 +279,8 @@ class SupabaseKeyStore:
         if change.clear or not self._remembers():
             self._cache.clear()
             return
-        now = clock()
         for ref, stored in change.keys.items():
-            self._cache.put(ref, ABSENT if stored == _DELETED else Stored(stored), now)
+            self._cache.put(ref, ABSENT if stored == _DELETED else Stored(stored))
 
     def _body(self, change: Change) -> bytes:
         by_type: dict[str, dict[str, orjson.Fragment]] = {}
@@ -294,26 +291,33 @@ class SupabaseKeyStore:
             body |= {"creds": orjson.Fragment(change.creds), "client_family": self._family}
         return orjson.dumps(body)
 
-    def _encode(self, key_type: str, key_id: str, value: Value) -> bytes:
-        check_key(self._company_id, key_type, key_id)
-        if value is None:
-            return _DELETED
-        return codec.encode_text(
-            value,
+    def _encode(self, data: SignalDataSet) -> dict[Ref, bytes]:
+        values = {
+            (key_type, key_id): value
+            for key_type, by_id in _checked_data(data)
+            for key_id, value in by_id.items()
+        }
+        for key_type, key_id in values:
+            check_key(self._company_id, key_type, key_id)
+        texts = codec.encode_texts(
+            {ref: value for ref, value in values.items() if value is not None},
+            company_id=self._company_id,
+            family=self._family,
+        )
+        return {ref: texts.get(ref, _DELETED) for ref in values}
+
+    def _decode(self, key_type: str, key_id: str, stored: Any, *, revived: bool = False) -> Value:
+        return codec.decode_own(
+            stored,
             company_id=self._company_id,
             key_type=key_type,
             key_id=key_id,
             family=self._family,
+            revived=revived,
         )
 
     def _decode_text(self, ref: Ref, stored: bytes) -> Value:
-        return codec.decode(
-            orjson.loads(stored),
-            company_id=self._company_id,
-            key_type=ref[0],
-            key_id=ref[1],
-            family=self._family,
-        )
+        return self._decode(*ref, orjson.loads(stored))
 
 
 def check_key(company_id: str, key_type: str, key_id: str) -> None:
@@ -335,11 +339,44 @@ def check_key(company_id: str, key_type: str, key_id: str) -> None:
 
 def storable(company_id: str, key_type: str, key_id: str) -> bool:
     """Tell whether a row can have this key; if not, the id is certainly not stored."""
+    if not 0 < len(key_type) <= 255 or "\0" in key_type or "\0" in key_id:
+        return False
     try:
         length = len(company_id.encode()) + len(key_type.encode()) + len(key_id.encode())
     except UnicodeEncodeError:
         return False
-    return length <= _MOST_KEY_BYTES and 0 < len(key_type) <= 255 and "\0" not in key_type + key_id
+    return length <= _MOST_KEY_BYTES
+
+
+def _parse_keys(content: bytes) -> tuple[dict[str, dict[str, Any]], bool]:
+    return orjson.loads(content), is_revived(content, exponents=False)
+
+
+def _raise_first(values: Iterable[Value]) -> None:
+    for value in values:
+        if type(value) is CodecError:
+            raise value
+
+
+def _stored(answer: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Ref, Stored]]:
+    for key_type, by_id in answer.items():
+        for key_id, stored in by_id.items():
+            try:
+                text = orjson.dumps(stored)
+            except orjson.JSONEncodeError:
+                continue  # nested too deeply: not a value of ours, and no reason not to start
+            yield (key_type, key_id), Stored(text)
+
+
+def _remembered(
+    wanted: Mapping[str, Iterable[str]], found: Mapping[str, Mapping[str, Value]]
+) -> Iterator[tuple[Ref, Value]]:
+    for key_type, ids in wanted.items():
+        values = found.get(key_type, {})
+        for key_id in ids:
+            value = values.get(key_id, ABSENT)
+            if type(value) is not CodecError:
+                yield (key_type, key_id), value
 
 
 def _shown(name: str) -> str:
@@ -349,6 +386,8 @@ def _shown(name: str) -> str:
 def _checked_ids(key_type: object, ids: object) -> list[str]:
     if not isinstance(key_type, str):
         raise TypeError(f"a key type is a string, not {type(key_type).__name__}")
+    if type(ids) is list and len(ids) == 1 and type(ids[0]) is str:
+        return ids  # which is what most reads ask for
     if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
         raise TypeError(f"ids is a list of strings, not {type(ids).__name__}")
     wanted = list(dict.fromkeys(ids))

@@ -71,12 +71,16 @@ class GroupCommit:
             StoreError, LeaseLost: what the commit failed with; a StoreUnavailable may have happened
                 all the same, and a later commit of the same keys is never overtaken by it.
         """
-        await asyncio.shield(await self.enqueue(change))
+        await (await self.enqueue(change))
 
     async def enqueue(self, change: Change) -> asyncio.Future[None]:
-        """Give a change its place in the order, and return what is done when it is durable."""
-        await self._room(change.size)
-        waiting = _Waiting(change, change.size)
+        """Give a change its place in the order, and return what is done when it is durable.
+
+        Cancelling what is returned leaves the write to happen.
+        """
+        size = change.size
+        await self._room(size)
+        waiting = _Waiting(change, size)
         self._queue.append(waiting)
         if self._worker is None:
             self._worker = asyncio.get_running_loop().create_task(self._work())

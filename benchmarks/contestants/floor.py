@@ -19,6 +19,7 @@ from devstack.stack import Stack
 UPSERT = (
     "whatsapp_keys?on_conflict=company_id,key_type,key_id&columns=company_id,key_type,key_id,value"
 )
+_READ_HEADERS = {"accept": "application/vnd.whatsapp-keys+json"}
 _UPSERT_HEADERS = {"prefer": "resolution=merge-duplicates,return=minimal"}
 
 
@@ -65,7 +66,7 @@ class Floor:
 
     async def read(self, body: bytes) -> httpx.Response:
         """Send a read."""
-        return await self._post("rpc/read_whatsapp_keys", body)
+        return await self._post("rpc/read_whatsapp_keys", body, _READ_HEADERS)
 
     async def creds(self) -> httpx.Response:
         """Read the creds."""

@@ -69,6 +69,20 @@ async def test_reads_of_a_later_turn_do_not_wait_for_an_earlier_answer(fetch: Fe
     assert await first == await second == {"1": "session 1"}
 
 
+async def test_callers_of_the_same_id_get_values_of_their_own() -> None:
+    stored = {"session": {"1": {"counter": [1]}, "2": b"bytes"}}
+
+    async def fetch(_: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+        return stored
+
+    reads = JoinedReads(fetch)
+    first, second = await asyncio.gather(
+        reads.get("session", ["1", "2"]), reads.get("session", ["1", "2"])
+    )
+    first["1"]["counter"].append(2)
+    assert second == {"1": {"counter": [1]}, "2": b"bytes"}
+
+
 async def test_an_absent_id_is_absent(fetch: Fetching) -> None:
     assert await JoinedReads(fetch).get("session", ["absent", "1"]) == {"1": "session 1"}
     assert await JoinedReads(fetch).get("unheard-of", ["absent"]) == {}

@@ -268,3 +268,57 @@ async def test_a_damaged_row_that_was_warmed_cannot_be_overwritten(
         await owner.keys.get("pre-key", ["broken"])
     with pytest.raises(UnreadKeyError):
         await owner.keys.set({"pre-key": {"broken": None}})
+
+
+async def test_a_value_that_is_read_is_the_callers_own(project: Project, owner: AuthState) -> None:
+    for _ in range(2):
+        first, second = await asyncio.gather(
+            owner.keys.get("session", ["1.0"]), owner.keys.get("session", ["1.0"])
+        )
+        first["1.0"]["n"] = "changed"
+        assert second == {"1.0": {"n": 1}}
+    assert project.read.call_count == 1
+
+
+async def test_a_row_of_another_writer_that_is_too_deep_does_not_stop_a_warm_start(
+    project: Project, owner: AuthState
+) -> None:
+    deep: Any = 1
+    for _ in range(400):
+        deep = [deep]
+    stored = {"session": {"1.0": {"n": 1}}, "device-list": {"deep": deep}}
+    project.warm.mock(return_value=httpx.Response(200, json=stored))
+    assert await owner.warm() == 1
+    assert await owner.keys.get("session", ["1.0"]) == {"1.0": {"n": 1}}
+    assert project.read.call_count == 0
+
+
+async def test_one_callers_cancellation_does_not_make_an_unread_id_writable(
+    project: Project, auth: AuthState
+) -> None:
+    answer = project.read.side_effect
+    project.read.mock(side_effect=httpx.ConnectError)
+    with pytest.raises(StoreUnavailable):
+        await auth.keys.get("session", ["1.0"])
+    project.read.mock(side_effect=answer)
+    asking = [asyncio.create_task(auth.keys.get("session", [i])) for i in ("1.0", "2.0")]
+    await asyncio.sleep(0)
+    asking[0].cancel()
+    await asking[1]
+    with pytest.raises(UnreadKeyError):
+        await auth.keys.set({"session": {"1.0": {"n": 2}}})
+
+
+@pytest.mark.parametrize("number", ["12345678901234567.5", "18446744073709551616"])
+async def test_a_number_that_no_parser_keeps_is_refused_amid_sound_rows(
+    project: Project, auth: AuthState, number: str
+) -> None:
+    text = f'{{"session" : {{"1.0" : {{"n": {number}}}, "2.0" : {{"n": 2}}}}}}'
+    project.read.mock(return_value=httpx.Response(200, text=text))
+    good, bad = await asyncio.gather(
+        auth.keys.get("session", ["2.0"]),
+        auth.keys.get("session", ["1.0"]),
+        return_exceptions=True,
+    )
+    assert good == {"2.0": {"n": 2}}
+    assert isinstance(bad, CodecError)
