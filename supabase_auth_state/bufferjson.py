@@ -127,6 +127,19 @@ def is_revived(text: bytes, *, exponents: bool = True) -> bool:
     return _LONG not in outlines and not (exponents and _POWER in outlines)
 
 
+def is_plain(text: bytes) -> bool:
+    """Tell whether also ``plain`` certainly leaves alone what this JSON text of orjson's parses to.
+
+    The text must come from JSON, and so hold nothing that JSON has no name for.
+    """
+    return (
+        is_revived(text)
+        and b"\\u" not in text
+        and b"-0.0" not in text
+        and text.count(b"{") + text.count(b"[") <= MAX_DEPTH
+    )
+
+
 def revive(value: Any, depth: int = MAX_DEPTH) -> Any:
     """Return a fresh copy of a JSON value with ``bytes`` for canonical Buffers.
 

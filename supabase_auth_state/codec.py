@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from . import bufferjson
 from .bufferjson import Malformed, is_revived, plain, plain_texts, revive
 from .errors import CodecError
 from .legacy import unwrap
@@ -44,6 +45,7 @@ __all__ = [
     "encode",
     "encode_creds",
     "encode_texts",
+    "is_plain",
     "looks_encoded_twice",
 ]
 
@@ -145,15 +147,30 @@ def decode_own(
     if (
         type(stored) in _NODES
         and _has_no_shape(key_type, family)
-        and (revived or _is_revived(stored))
+        and (revived or _text_is(is_revived, stored))
     ):
         return stored
     return decode(stored, company_id=company_id, key_type=key_type, key_id=key_id, family=family)
 
 
-def _is_revived(stored: Any) -> bool:
+def is_plain(document: Any, *, key_type: str, family: str = BAILEYS) -> bool:
+    """Tell whether a JSON value is certainly its own decoding, and its own encoding again.
+
+    Args:
+        document: what some JSON text was parsed to.
+        key_type: the row's key type.
+        family: the client family.
+    """
+    return (
+        type(document) in _NODES
+        and _has_no_shape(key_type, family)
+        and _text_is(bufferjson.is_plain, document)
+    )
+
+
+def _text_is(test: Callable[[bytes], bool], document: Any) -> bool:
     try:
-        return is_revived(orjson.dumps(stored))
+        return test(orjson.dumps(document))
     except orjson.JSONEncodeError:
         return False
 

@@ -150,7 +150,7 @@ class _Bytes(_Field):
         raise Malformed(f"is not bytes beginning with {self.start.decode()!r}")
 
     def _fits(self, data: bytes) -> bool:
-        return self.length in (None, len(data)) and data.startswith(self.start)
+        return data.startswith(self.start) and (self.length is None or len(data) == self.length)
 
 
 @dataclass(frozen=True)
@@ -262,9 +262,9 @@ def _unseen(_: Any) -> None:
 
 
 def _demand(names: frozenset[str], value: dict[str, Any]) -> None:
-    for name in sorted(names):
-        if value.get(name) is None:
-            raise Malformed("is missing", name)
+    missing = [name for name in names if value.get(name) is None]
+    if missing:
+        raise Malformed("is missing", min(missing))
 
 
 @dataclass(frozen=True)
@@ -338,22 +338,23 @@ class _Row:
     """
 
     shape: Shape
+    _is_bytes: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_is_bytes", isinstance(self.shape, _Field))
 
     def read(self, stored: Any, evidence: Evidence) -> Any:
         if type(stored) is str:
             if not stored:
                 return stored
             stored = unwrap(stored, '{["')
-        if type(stored) is dict and not isinstance(self.shape, _Field):
-            data = from_buffer(stored)
-            if data is not None:
-                return data
-        return self.shape.read(stored, evidence)
+        data = from_buffer(stored) if type(stored) is dict and not self._is_bytes else None
+        return self.shape.read(stored, evidence) if data is None else data
 
     def write(self, value: Any) -> Any:
         if type(value) is str and not value:
             return value
-        if is_bytes(value) and not isinstance(self.shape, _Field):
+        if is_bytes(value) and not self._is_bytes:
             return to_buffer(bytes(value))
         return self.shape.write(value)
 

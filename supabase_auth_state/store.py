@@ -189,7 +189,8 @@ class SupabaseKeyStore:
         return True
 
     async def _read(self, key_type: str, ids: Sequence[str]) -> dict[str, Value]:
-        wanted = [key_id for key_id in ids if storable(self._company_id, key_type, key_id)]
+        room = _room_for_id(self._company_id, key_type)
+        wanted = [key_id for key_id in ids if _fits(key_id, room)]
         try:
             found = await self._reads.get(key_type, wanted)
             _raise_first(found.values())
@@ -327,7 +328,7 @@ def check_key(company_id: str, key_type: str, key_id: str) -> None:
         CodecError: it is empty where it may not be, not text, too long for an index, or holds NUL
             or half a surrogate pair.
     """
-    if not storable(company_id, key_type, key_id):
+    if not _fits(key_id, _room_for_id(company_id, key_type)):
         raise CodecError(
             "type and id must be text without NUL or unpaired surrogates, and with the company_id "
             f"no longer than {_MOST_KEY_BYTES} bytes",
@@ -337,15 +338,23 @@ def check_key(company_id: str, key_type: str, key_id: str) -> None:
         )
 
 
-def storable(company_id: str, key_type: str, key_id: str) -> bool:
-    """Tell whether a row can have this key; if not, the id is certainly not stored."""
-    if not 0 < len(key_type) <= 255 or "\0" in key_type or "\0" in key_id:
+def _room_for_id(company_id: str, key_type: str) -> int:
+    """Return how many bytes an id may have, -1 if there cannot be any row."""
+    if not 0 < len(key_type) <= 255 or "\0" in key_type:
+        return -1
+    try:
+        return max(_MOST_KEY_BYTES - len(company_id.encode()) - len(key_type.encode()), -1)
+    except UnicodeEncodeError:
+        return -1
+
+
+def _fits(key_id: str, room: int) -> bool:
+    if "\0" in key_id:
         return False
     try:
-        length = len(company_id.encode()) + len(key_type.encode()) + len(key_id.encode())
+        return len(key_id if key_id.isascii() else key_id.encode()) <= room
     except UnicodeEncodeError:
         return False
-    return length <= _MOST_KEY_BYTES
 
 
 def _parse_keys(content: bytes) -> tuple[dict[str, dict[str, Any]], bool]:

@@ -59,7 +59,8 @@ class FolderKey:
         ref: type and id.
         value: the Python value, ``bytes`` for Buffers.
         mtime: when it was last changed, in seconds since 1970, or None.
-        document: the JSON value that the file holds, when it was read from one.
+        document: the JSON value that the file holds, when it was read from one; where there are no
+            bytes in it, the very object that ``value`` is.
     """
 
     ref: KeyRef
@@ -80,6 +81,8 @@ class FolderSnapshot:
 
     def changed_since(self, earlier: FolderSnapshot) -> list[str]:
         """Return the names that came, went or changed between ``earlier`` and this one, sorted."""
+        if self.entries == earlier.entries:
+            return []
         names = self.entries.keys() | earlier.entries.keys()
         return sorted(n for n in names if self.entries.get(n) != earlier.entries.get(n))
 
@@ -196,6 +199,9 @@ def _creds_of(document: Any) -> Creds:
 
 
 def _value_of(document: Any, ref: KeyRef) -> Value:
+    if codec.is_plain(document, key_type=ref.key_type):
+        codec.check(document, company_id=None, key_type=ref.key_type, key_id=ref.key_id)
+        return document
     value = codec.decode(document, company_id=None, key_type=ref.key_type, key_id=ref.key_id)
     codec.check(value, company_id=None, key_type=ref.key_type, key_id=ref.key_id)
     encoded = codec.encode(value, company_id=None, key_type=ref.key_type, key_id=ref.key_id)

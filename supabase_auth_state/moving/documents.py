@@ -10,7 +10,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import orjson
@@ -46,7 +45,7 @@ class Document:
     json: Any = field(repr=False)
     time: float
 
-    @cached_property
+    @property
     def text(self) -> bytes:
         """The JSON text with sorted names: the same for the same value, whoever stored it."""
         return orjson.dumps(self.json, option=orjson.OPT_SORT_KEYS)

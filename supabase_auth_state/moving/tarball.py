@@ -18,7 +18,6 @@ _END = bytes(2 * _BLOCK)
 _NAME_LENGTH = 100
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _MAGIC = b"ustar  \0"
-_CHECKSUM = slice(148, 156)
 
 
 def tarball(members: Iterable[Member]) -> bytes:
@@ -33,11 +32,17 @@ def tarball(members: Iterable[Member]) -> bytes:
 
 
 def _member(name: bytes, content: bytes, changed: int, kind: bytes) -> list[bytes]:
-    header = bytearray(
-        _HEADER.pack(
-            name, b"0000600\0", b"0000000\0", b"0000000\0", b"%011o\0" % len(content),
-            b"%011o\0" % max(changed, 0), b" " * 8, kind, b"", _MAGIC, b"", b"", b"", b"", b"",
-        )
+    varying = name, b"%011o\0" % len(content), b"%011o\0" % max(changed, 0), kind
+    checksum = b"%06o\0 " % (_FIXED_SUM + sum(b"".join(varying)))
+    return [_header(*varying, checksum), content, bytes(-len(content) % _BLOCK)]
+
+
+def _header(name: bytes, size: bytes, changed: bytes, kind: bytes, checksum: bytes) -> bytes:
+    return _HEADER.pack(
+        name, b"0000600\0", b"0000000\0", b"0000000\0", size, changed, checksum, kind, b"", _MAGIC,
+        b"", b"", b"", b"", b"",
     )  # fmt: skip
-    header[_CHECKSUM] = b"%06o\0 " % sum(header)
-    return [bytes(header), content, bytes(-len(content) % _BLOCK)]
+
+
+# The checksum is that of the header with spaces in its own place.
+_FIXED_SUM = sum(_header(b"", b"", b"", b"\0", b" " * 8))
