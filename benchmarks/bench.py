@@ -115,10 +115,13 @@ class Bench:
         *,
         rounds: int,
         warmups: int = 3,
+        primed: bool = False,
         note: str = "",
     ) -> None:
         """Measure one workload, all contestants in turn, and keep the results."""
-        samples = await interleave(actions, rounds=self.rounds(rounds), warmups=warmups)
+        samples = await interleave(
+            actions, rounds=self.rounds(rounds), warmups=warmups, primed=primed
+        )
         for contestant, values in samples.items():
             self.keep(workload, contestant, values, note=note)
 

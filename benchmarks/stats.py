@@ -94,26 +94,39 @@ async def interleave(
     *,
     rounds: int,
     warmups: int = 3,
+    primed: bool = False,
     shuffle: random.Random | None = None,
 ) -> dict[str, tuple[float, ...]]:
     """Run every action once a round, in an order that changes, so that drift meets all alike.
+
+    The garbage collector stays on, but nobody is measured while it goes through what the benchmark
+    itself holds, or through what another contestant has left.
 
     Args:
         actions: by contestant.
         rounds: how many samples of each are kept.
         warmups: rounds before, whose samples are thrown away.
+        primed: run each once more just before the run that counts, so that short work is not
+            measured on processors and servers that have been idle, or busy for somebody else.
         shuffle: decides the order within a round.
     """
     order = list(actions)
     shuffle = shuffle or random.Random(1)
     samples: dict[str, list[float]] = {name: [] for name in order}
-    for number in range(-warmups, rounds):
-        shuffle.shuffle(order)
-        for name in order:
-            gc.collect(0)
-            seconds = await actions[name]()
-            if number >= 0:
-                samples[name].append(seconds)
+    gc.collect()
+    gc.freeze()
+    try:
+        for number in range(-warmups, rounds):
+            shuffle.shuffle(order)
+            for name in order:
+                gc.collect()
+                if primed:
+                    await actions[name]()
+                seconds = await actions[name]()
+                if number >= 0:
+                    samples[name].append(seconds)
+    finally:
+        gc.unfreeze()
     return {name: tuple(values) for name, values in samples.items()}
 
 

@@ -16,7 +16,7 @@ and none is chained to an error that holds it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import orjson
@@ -37,6 +37,7 @@ from .shapes import (
 from .types import Creds, Value
 
 __all__ = [
+    "are_decoded",
     "check",
     "check_creds",
     "decode",
@@ -51,7 +52,7 @@ __all__ = [
 
 BAILEYS = "baileys"
 
-_NODES = (dict, list)
+_NODES = frozenset({dict, list})
 
 T = TypeVar("T")
 
@@ -90,10 +91,11 @@ def encode_texts(
         for ref, value in values.items()
         if type(value) is dict and _has_no_shape(ref[0], family)
     }
-    texts = plain_texts(list(simple.values())) if simple else []
-    quickly = dict(zip(simple, texts or [], strict=False))
+    texts = dict(zip(simple, plain_texts(list(simple.values())) or (), strict=False))
+    if len(texts) == len(values):
+        return texts
     return {
-        ref: quickly.get(ref)
+        ref: texts.get(ref)
         or orjson.dumps(
             encode(value, company_id=company_id, key_type=ref[0], key_id=ref[1], family=family)
         )
@@ -151,6 +153,17 @@ def decode_own(
     ):
         return stored
     return decode(stored, company_id=company_id, key_type=key_type, key_id=key_id, family=family)
+
+
+def are_decoded(stored: Iterable[Any], *, key_type: str, family: str = BAILEYS) -> bool:
+    """Tell whether stored values of one type are certainly their own decoding.
+
+    Args:
+        stored: what JSON text was parsed to that is as ``is_revived`` says.
+        key_type: the rows' key type.
+        family: the client family.
+    """
+    return _has_no_shape(key_type, family) and _NODES.issuperset(map(type, stored))
 
 
 def is_plain(document: Any, *, key_type: str, family: str = BAILEYS) -> bool:

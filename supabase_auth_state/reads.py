@@ -12,6 +12,8 @@ from .types import Value
 Fetch = Callable[[dict[str, list[str]]], Awaitable[dict[str, dict[str, Value]]]]
 """Asks for ``{key_type: [ids]}`` and answers ``{key_type: {id: value}}``."""
 
+Answer: TypeAlias = "asyncio.Future[dict[str, Value]]"
+
 _MOST_IDS = 2000
 _MUTABLE = (dict, list)
 
@@ -28,36 +30,41 @@ class JoinedReads:
         self._open: _Batch | None = None
         self._running: set[asyncio.Task[None]] = set()
 
-    async def get(self, key_type: str, ids: Sequence[str]) -> dict[str, Value]:
-        """Return ``{id: value}`` of those that are stored; raises what the request did."""
+    def get(self, key_type: str, ids: Sequence[str]) -> Answer:
+        """Return what becomes ``{id: value}`` of those that are stored, or raises as the request.
+
+        Cancelling it leaves the request to the others who wait for it.
+        """
         loop = asyncio.get_running_loop()
         batch = self._open
         if batch is None:
             batch = self._open = _Batch()
-            loop.call_soon(self._start, batch)
-        return await batch.ask(key_type, ids, loop.create_future())
+            # Its first step is made in the next turn, after every caller of this one.
+            task = loop.create_task(self._answer(batch))
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+        return batch.ask(key_type, ids, loop.create_future())
 
     async def settle(self) -> None:
         """Wait until no request is under way."""
-        while self._open is not None or self._running:
+        while self._running:
             await asyncio.gather(*self._running, asyncio.sleep(0))
 
-    def _start(self, batch: _Batch) -> None:
-        self._open = None
-        task = asyncio.get_running_loop().create_task(self._answer(batch))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if task.cancelled() and self._open is not None:
+            # Cancelled before its first step, as by the end of the loop.
+            self._open.fail(asyncio.CancelledError())
+            self._open = None
 
     async def _answer(self, batch: _Batch) -> None:
+        self._open = None
         try:
             batch.answer(_merge([await self._fetch(part) for part in split(batch.wanted)]))
         except BaseException as error:
             batch.fail(error)
             if not isinstance(error, Exception):
                 raise
-
-
-Answer: TypeAlias = "asyncio.Future[dict[str, Value]]"
 
 
 class _Batch:
@@ -72,9 +79,12 @@ class _Batch:
         self._callers: list[tuple[str, Sequence[str], Answer]] = []
 
     def ask(self, key_type: str, ids: Sequence[str], answer: Answer) -> Answer:
-        wanted = self.wanted.setdefault(key_type, {})
-        for key_id in ids:
-            wanted[key_id] = wanted.get(key_id, 0) + 1
+        wanted = self.wanted.get(key_type)
+        if wanted is None:
+            self.wanted[key_type] = dict.fromkeys(ids, 1)
+        else:
+            for key_id in ids:
+                wanted[key_id] = wanted.get(key_id, 0) + 1
         self._callers.append((key_type, ids, answer))
         return answer
 
@@ -83,6 +93,7 @@ class _Batch:
             if answer.done():
                 continue
             found, askers = values.get(key_type, {}), self.wanted[key_type]
+            # In the order asked for: clients number what they get.
             answer.set_result(
                 {
                     key_id: found[key_id] if askers[key_id] == 1 else copied(found[key_id])

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
     from supabase import AsyncClient
 
+    from .transport import Send
+
 log = logging.getLogger("supabase_auth_state")
 
 _JSON = {"content-type": "application/json", "accept": "application/json"}
@@ -69,9 +71,11 @@ class Rest:
         give_up_after: float,
         owned: bool,
         timing: backoff.Timing = _REAL_TIME,
+        send: Send | None = None,
     ) -> None:
         self._postgrest = postgrest
         self._session = postgrest.session
+        self._send_it = send or self._session.send
         self._base = str(postgrest.base_url).rstrip("/") + "/"
         self._headers = {
             "user-agent": self._session.headers.get("user-agent", "supabase-auth-state"),
@@ -231,7 +235,8 @@ class Rest:
             extensions={"timeout": self._timeout},
         )
         try:
-            return await self._session.send(sent)
+            response = await self._send_it(sent)
+            await response.aread()
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             problem: StoreError | ConfigurationError = ConfigurationError(f"{what}: {error}")
         except (httpx.TransportError, httpx.TooManyRedirects, RuntimeError) as error:
@@ -243,6 +248,8 @@ class Rest:
                 else ""
             )
             problem = StoreUnavailable(f"{what}: {type(error).__name__} {error}".rstrip() + advice)
+        else:
+            return response
         # Raised here, so that no exception in the chain holds the request and its headers.
         raise problem
 
@@ -277,8 +284,10 @@ def open_rest(
     if client is not None:
         return _on_client(client, settings)
     settings = settings or Settings.from_env()
+    postgrest, send = _connect(settings)
     return Rest(
-        _connect(settings),
+        postgrest,
+        send=send,
         timeout=settings.timeout,
         give_up_after=settings.give_up_after,
         owned=True,
@@ -305,19 +314,15 @@ async def using_rest(
             await rest.close()
 
 
-def _connect(settings: Settings) -> AsyncPostgrestClient:
+def _connect(settings: Settings) -> tuple[AsyncPostgrestClient, Send | None]:
     from postgrest import AsyncPostgrestClient
+
+    from .transport import open_session
 
     url = f"{settings.url}/rest/v1"
     headers = {"apikey": settings.key, "Authorization": f"Bearer {settings.key}"}
-    # One connection per request under way and no HTTP/2: a stale multiplexed connection fails every
-    # request on it at once (supabase-py issue 1064).
-    session = httpx.AsyncClient(
-        base_url=url,
-        timeout=settings.timeout,
-        limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
-    )
-    return AsyncPostgrestClient(url, headers=headers, http_client=session)
+    session, send = open_session(url, timeout=settings.timeout, connections=_CONNECTIONS)
+    return AsyncPostgrestClient(url, headers=headers, http_client=session), send
 
 
 def _on_client(client: AsyncClient | AsyncPostgrestClient, settings: Settings | None) -> Rest:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -27,6 +28,7 @@ COMMIT_HEADER = "x-whatsapp-commit"
 _KEYS = {"accept": "application/vnd.whatsapp-keys+json, application/json;q=0.9"}
 _MOST_KEY_BYTES = 2500
 _DELETED = b"null"
+_STR = frozenset({str})
 _NO_SESSIONS: Mapping[str, Value] = {}
 
 
@@ -190,10 +192,14 @@ class SupabaseKeyStore:
 
     async def _read(self, key_type: str, ids: Sequence[str]) -> dict[str, Value]:
         room = _room_for_id(self._company_id, key_type)
-        wanted = [key_id for key_id in ids if _fits(key_id, room)]
+        if _all_fit(ids, room):
+            wanted = ids
+        else:
+            wanted = [key_id for key_id in ids if _fits(key_id, room)]
         try:
             found = await self._reads.get(key_type, wanted)
-            _raise_first(found.values())
+            if CodecError in map(type, found.values()):
+                _raise_first(found.values())
         except Exception:
             self._unread.update((key_type, key_id) for key_id in wanted)
             self._doubt_until = clock() + DOUBT_LASTS
@@ -214,10 +220,7 @@ class SupabaseKeyStore:
                 parse=_parse_keys,
             )
             found = {
-                key_type: {
-                    key_id: self._decoded(key_type, key_id, value, revived)
-                    for key_id, value in by_id.items()
-                }
+                key_type: self._decoded(key_type, by_id, revived)
                 for key_type, by_id in stored.items()
             }
             if self._remembers():
@@ -226,11 +229,16 @@ class SupabaseKeyStore:
             self._cache.end_read(began, remembered)
         return found
 
-    def _decoded(self, key_type: str, key_id: str, stored: Any, revived: bool) -> Value:
-        try:
-            return self._decode(key_type, key_id, stored, revived=revived)
-        except CodecError as error:
-            return error
+    def _decoded(self, key_type: str, stored: dict[str, Any], revived: bool) -> dict[str, Value]:
+        if revived and codec.are_decoded(stored.values(), key_type=key_type, family=self._family):
+            return stored
+        found: dict[str, Value] = {}
+        for key_id, value in stored.items():
+            try:
+                found[key_id] = self._decode(key_type, key_id, value, revived=revived)
+            except CodecError as error:
+                found[key_id] = error
+        return found
 
     async def _commit(self, change: Change, sessions: Mapping[str, Value] = _NO_SESSIONS) -> None:
         if self._lease is not None:
@@ -293,13 +301,15 @@ class SupabaseKeyStore:
         return orjson.dumps(body)
 
     def _encode(self, data: SignalDataSet) -> dict[Ref, bytes]:
-        values = {
-            (key_type, key_id): value
-            for key_type, by_id in _checked_data(data)
-            for key_id, value in by_id.items()
-        }
-        for key_type, key_id in values:
-            check_key(self._company_id, key_type, key_id)
+        values: dict[Ref, Value] = {}
+        for key_type, by_id in _checked_data(data):
+            room = _room_for_id(self._company_id, key_type)
+            if not _all_fit(by_id, room):
+                for key_id in by_id:
+                    if not _fits(key_id, room):
+                        raise _impossible(self._company_id, key_type, key_id)
+            for key_id, value in by_id.items():
+                values[key_type, key_id] = value
         texts = codec.encode_texts(
             {ref: value for ref, value in values.items() if value is not None},
             company_id=self._company_id,
@@ -329,15 +339,20 @@ def check_key(company_id: str, key_type: str, key_id: str) -> None:
             or half a surrogate pair.
     """
     if not _fits(key_id, _room_for_id(company_id, key_type)):
-        raise CodecError(
-            "type and id must be text without NUL or unpaired surrogates, and with the company_id "
-            f"no longer than {_MOST_KEY_BYTES} bytes",
-            company_id=company_id,
-            key_type=_shown(key_type),
-            key_id=_shown(key_id),
-        )
+        raise _impossible(company_id, key_type, key_id)
 
 
+def _impossible(company_id: str, key_type: str, key_id: str) -> CodecError:
+    return CodecError(
+        "type and id must be text without NUL or unpaired surrogates, and with the company_id "
+        f"no longer than {_MOST_KEY_BYTES} bytes",
+        company_id=company_id,
+        key_type=_shown(key_type),
+        key_id=_shown(key_id),
+    )
+
+
+@lru_cache(maxsize=4096)
 def _room_for_id(company_id: str, key_type: str) -> int:
     """Return how many bytes an id may have, -1 if there cannot be any row."""
     if not 0 < len(key_type) <= 255 or "\0" in key_type:
@@ -346,6 +361,12 @@ def _room_for_id(company_id: str, key_type: str) -> int:
         return max(_MOST_KEY_BYTES - len(company_id.encode()) - len(key_type.encode()), -1)
     except UnicodeEncodeError:
         return -1
+
+
+def _all_fit(ids: Collection[str], room: int) -> bool:
+    """Tell, for ids of letters that are one byte each, whether `_fits` says so of all of them."""
+    text = "".join(ids)
+    return text.isascii() and "\0" not in text and max(map(len, ids), default=0) <= room
 
 
 def _fits(key_id: str, room: int) -> bool:
@@ -358,7 +379,7 @@ def _fits(key_id: str, room: int) -> bool:
 
 
 def _parse_keys(content: bytes) -> tuple[dict[str, dict[str, Any]], bool]:
-    return orjson.loads(content), is_revived(content, exponents=False)
+    return orjson.loads(content), is_revived(content, postgres=True)
 
 
 def _raise_first(values: Iterable[Value]) -> None:
@@ -400,9 +421,7 @@ def _checked_ids(key_type: object, ids: object) -> list[str]:
     if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
         raise TypeError(f"ids is a list of strings, not {type(ids).__name__}")
     wanted = list(dict.fromkeys(ids))
-    for key_id in wanted:
-        if not isinstance(key_id, str):
-            raise TypeError(f"an id of {key_type} is a string, not {type(key_id).__name__}")
+    _check_names(key_type, wanted)
     return wanted
 
 
@@ -416,10 +435,16 @@ def _checked_data(data: object) -> Iterable[tuple[str, Mapping[str, Value]]]:
             continue
         if not isinstance(by_id, Mapping):
             raise TypeError(f"{key_type} takes {{id: value}}, not {type(by_id).__name__}")
-        for key_id in by_id:
-            if not isinstance(key_id, str):
-                raise TypeError(f"an id of {key_type} is a string, not {type(key_id).__name__}")
+        _check_names(key_type, by_id)
         yield key_type, by_id
+
+
+def _check_names(key_type: str, ids: Iterable[object]) -> None:
+    if _STR.issuperset(map(type, ids)):
+        return
+    for key_id in ids:
+        if not isinstance(key_id, str):
+            raise TypeError(f"an id of {key_type} is a string, not {type(key_id).__name__}")
 
 
 _: type[SignalKeyStore] = SupabaseKeyStore

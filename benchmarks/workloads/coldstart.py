@@ -41,7 +41,7 @@ async def run(bench: Bench) -> None:
         PORT: timed(lambda: _port(Port(bench.supabase, company_id), wanted)),
         FILES: files.cold_start(folder, wanted),
     }
-    await bench.measure(COLD_START, actions, rounds=40)
+    await bench.measure(COLD_START, actions, rounds=40, primed=True)
     await _count_requests(bench, company_id, wanted)
 
 

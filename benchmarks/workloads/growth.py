@@ -46,7 +46,7 @@ async def run(bench: Bench) -> None:
     places = {size: await _grown(bench, size, keys) for size in sizes}
     for operation in OPERATIONS:
         actions = {name(size): _action(operation, stores, keys) for size, stores in places.items()}
-        await bench.measure(workload(operation), actions, rounds=60)
+        await bench.measure(workload(operation), actions, rounds=60, primed=True)
 
 
 def workload(operation: str) -> str:

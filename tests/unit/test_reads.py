@@ -50,6 +50,14 @@ async def test_reads_of_one_turn_are_one_request(fetch: Fetching) -> None:
     assert fetch.requests == [{"session": ["1", "2", "3"], "pre-key": ["1"]}]
 
 
+async def test_values_come_in_the_order_asked_for() -> None:
+    async def fetch(_: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+        return {"pre-key": {"10": b"", "2": b"", "1": b""}}
+
+    found = await JoinedReads(fetch).get("pre-key", ["1", "2", "10"])
+    assert list(found) == ["1", "2", "10"]
+
+
 async def test_a_hundred_tasks_are_one_request(fetch: Fetching) -> None:
     reads = JoinedReads(fetch)
     await asyncio.gather(*(reads.get("session", [str(n)]) for n in range(100)))
@@ -59,10 +67,10 @@ async def test_a_hundred_tasks_are_one_request(fetch: Fetching) -> None:
 async def test_reads_of_a_later_turn_do_not_wait_for_an_earlier_answer(fetch: Fetching) -> None:
     fetch.may_answer.clear()
     reads = JoinedReads(fetch)
-    first = asyncio.create_task(reads.get("session", ["1"]))
+    first = asyncio.ensure_future(reads.get("session", ["1"]))
     while not fetch.requests:
         await asyncio.sleep(0)
-    second = asyncio.create_task(reads.get("session", ["1"]))
+    second = asyncio.ensure_future(reads.get("session", ["1"]))
     while len(fetch.requests) < 2:
         await asyncio.sleep(0)
     fetch.may_answer.set()
@@ -99,7 +107,7 @@ async def test_a_cancelled_caller_harms_nobody(
 ) -> None:
     fetch.may_answer.clear()
     reads = JoinedReads(fetch)
-    callers = [asyncio.create_task(reads.get("session", [str(n)])) for n in range(3)]
+    callers = [asyncio.ensure_future(reads.get("session", [str(n)])) for n in range(3)]
     await asyncio.sleep(0)
     while not cancel_before_request and not fetch.requests:
         await asyncio.sleep(0)
@@ -116,7 +124,7 @@ async def test_all_callers_cancelled_leaves_no_task_and_no_complaint(fetch: Fetc
     fetch.error = OSError("away")
     before = asyncio.all_tasks()
     reads = JoinedReads(fetch)
-    callers = [asyncio.create_task(reads.get("session", [str(n)])) for n in range(3)]
+    callers = [asyncio.ensure_future(reads.get("session", [str(n)])) for n in range(3)]
     while not fetch.requests:
         await asyncio.sleep(0)
     for caller in callers:
