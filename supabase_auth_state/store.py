@@ -192,10 +192,7 @@ class SupabaseKeyStore:
 
     async def _read(self, key_type: str, ids: Sequence[str]) -> dict[str, Value]:
         room = _room_for_id(self._company_id, key_type)
-        if _all_fit(ids, room):
-            wanted = ids
-        else:
-            wanted = [key_id for key_id in ids if _fits(key_id, room)]
+        wanted = ids if _all_fit(ids, room) else [key_id for key_id in ids if _fits(key_id, room)]
         try:
             found = await self._reads.get(key_type, wanted)
             if CodecError in map(type, found.values()):

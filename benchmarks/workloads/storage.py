@@ -67,7 +67,7 @@ class Week:
         for company_id in companies:
             for key_id in self._state[company_id]["session"]:
                 self._rewrite(company_id, "session", key_id, grown=1.0)
-        self._table.vacuum_if_due()
+            self._table.vacuum_if_due()
 
     def _one(self, company_id: str, grown: float) -> None:
         what = self._chance.random()

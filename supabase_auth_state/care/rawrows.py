@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -114,20 +114,44 @@ async def list_keys(
     Raises:
         StoreError: the database refused or did not answer.
     """
+    async for page in list_pages(rest, "list_whatsapp_keys", company_id, lambda it: it, after):
+        for key_type, key_id, stored, updated_at, expires_at in page:
+            yield RawKey(KeyRef(key_type, key_id), stored, updated_at, expires_at)
+
+
+async def list_pages(
+    rest: Rest,
+    function: str,
+    company_id: str,
+    rows_of: Callable[[Any], list[list[Any]]],
+    after: tuple[str, str] | None = None,
+) -> AsyncIterator[Any]:
+    """Yield the answers of a function that lists a company's key rows, to the last one.
+
+    Args:
+        rest: where the database is.
+        function: the function's name.
+        company_id: the company.
+        rows_of: gives the rows of an answer, each beginning with type and id.
+        after: begin behind this type and id.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
     while True:
-        page, size = await rest.rpc(
-            "list_whatsapp_keys",
+        answer, size = await rest.rpc(
+            function,
             {"p_company_id": company_id, "p_after": after, "p_limit": _PAGE},
             parse=_parse_page,
         )
-        for key_type, key_id, stored, updated_at, expires_at in page:
-            yield RawKey(KeyRef(key_type, key_id), stored, updated_at, expires_at)
-        if not page or (len(page) < _PAGE and size < _SURELY_NOT_CUT):
+        yield answer
+        rows = rows_of(answer)
+        if not rows or (len(rows) < _PAGE and size < _SURELY_NOT_CUT):
             return
-        after = (page[-1][0], page[-1][1])
+        after = (rows[-1][0], rows[-1][1])
 
 
-def _parse_page(content: bytes) -> tuple[list[list[Any]], int]:
+def _parse_page(content: bytes) -> tuple[Any, int]:
     return orjson.loads(content), len(content)
 
 

@@ -26,8 +26,13 @@ def read_document(path: Path) -> Any:
     return parse_document(path.read_bytes())
 
 
-def read_content(folder: Path, name: str) -> bytes:
+def read_content(folder: Path, name: str, size: int) -> bytes:
     """Return what a file of a folder holds.
+
+    Args:
+        folder: the folder.
+        name: the file's name.
+        size: how many bytes it is expected to hold.
 
     Raises:
         OSError: the file cannot be read.
@@ -35,7 +40,11 @@ def read_content(folder: Path, name: str) -> bytes:
     # A Path and a file object for each of many small files take three times as long as to read it.
     descriptor = os.open(os.path.join(folder, name), _READ)  # noqa: PTH118
     try:
-        return b"".join(iter(lambda: os.read(descriptor, _CHUNK), b""))
+        content = os.read(descriptor, size + 1)
+        # Only the end of a file cuts a read short.
+        if len(content) > size:
+            content = b"".join([content, *iter(lambda: os.read(descriptor, _CHUNK), b"")])
+        return content
     finally:
         os.close(descriptor)
 

@@ -148,11 +148,11 @@ def read_folder(path: str | os.PathLike[str]) -> FolderContents:
     """
     folder = Path(path)
     contents = FolderContents(snapshot(folder))
-    for name, (kind, _, mtime_ns, *_) in sorted(contents.snapshot.entries.items()):
-        if _is_foreign(name, kind):
+    for name, facts in sorted(contents.snapshot.entries.items()):
+        if _is_foreign(name, facts[0]):
             contents.ignored.append(name)
             continue
-        reason = _add_file(contents, folder, name, kind, mtime_ns / 10**9)
+        reason = _add_file(contents, folder, name, facts)
         if reason:
             contents.problems.append((name, reason))
     return contents
@@ -165,16 +165,17 @@ def _is_foreign(name: str, kind: int) -> bool:
 
 
 def _add_file(
-    contents: FolderContents, folder: Path, name: str, kind: int, mtime: float
+    contents: FolderContents, folder: Path, name: str, facts: tuple[int, ...]
 ) -> str | None:
     """Add what a file holds to ``contents``, or return what is wrong with the file."""
+    kind, size, mtime = facts[0], facts[1], facts[2] / 10**9
     ref = parse_file_name(name)
     if not stat.S_ISREG(kind):
         return "is not a regular file"
     if ref is None and name != CREDS_FILE:
         return "has a name that is not that of exactly one key"
     try:
-        contents.raw[name] = content = read_content(folder, name)
+        contents.raw[name] = content = read_content(folder, name, size)
         document = parse_document(content)
         if ref is None:
             contents.creds, contents.creds_mtime = _creds_of(document), mtime

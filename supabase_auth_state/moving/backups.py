@@ -135,7 +135,7 @@ def _files(folder: Path, known: Mapping[str, bytes]) -> Iterator[Member]:
                 yield name, known[name], facts.st_mtime
             else:
                 shown = name if inside == "." else f"{inside}/{name}"
-                yield shown, read_content(Path(path), name), facts.st_mtime
+                yield shown, read_content(Path(path), name, facts.st_size), facts.st_mtime
 
 
 def _files_of(company: Company) -> Iterator[Member]:

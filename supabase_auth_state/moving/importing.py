@@ -33,7 +33,7 @@ from .documents import (
 )
 from .progress import Progress, silent
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
-from .rows import Company, CompanyWriter, batches, owned_for, read_company
+from .rows import Batch, Company, CompanyWriter, batches, owned_for, read_company
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
@@ -184,8 +184,8 @@ async def import_folder(
     """Copy a folder of Baileys' ``useMultiFileAuthState`` into the database, and read it back.
 
     The company is owned while this runs. A new one is written in batches of 100 with the times of
-    the files, creds last, so that an import that was broken off leaves nothing that could be
-    opened; run it again to finish it. One that is there already is changed in one transaction,
+    the files, creds with the last, so that an import that was broken off leaves nothing that could
+    be opened; run it again to finish it. One that is there already is changed in one transaction,
     after a backup of what is replaced.
 
     Args:
@@ -305,15 +305,17 @@ class _Import:
             await writer.exchange(keys, plan.removed, creds)
         elif plan.removed:
             await writer.exchange([], plan.removed, None)
+        parts = list(batches(keys))
+        if creds is not None and not parts:
+            parts.append(Batch())
         done = 0
-        for batch in batches(keys):
-            await writer.put_keys(batch)
-            done += len(batch)
+        for batch in parts:
+            last = creds if batch is parts[-1] else None
+            if last is not None:
+                await refuse_if_changed(self.folder, source.contents.snapshot)
+            await writer.put(batch, last)
+            done += len(batch.documents) + (last is not None)
             self.progress("writing", done, len(changed))
-        if creds is not None:
-            await refuse_if_changed(self.folder, source.contents.snapshot)
-            await writer.put_creds(creds)
-            self.progress("writing", len(changed), len(changed))
 
     async def _verify(self, source: _Source) -> None:
         self.progress("checking", 0, 0)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
+import orjson
+
 from supabase_auth_state import codec
-from supabase_auth_state.care.rawrows import RawChange, list_keys, write_change
+from supabase_auth_state.care.rawrows import RawChange, list_pages, write_change
 from supabase_auth_state.errors import FamilyMismatch
 from supabase_auth_state.folders.filenames import KeyRef
 from supabase_auth_state.lease import Lease, acquire_lease, as_owner, new_owner
 from supabase_auth_state.rest import Rest
-from supabase_auth_state.times import seconds, timestamp
 
 from .documents import CREDS, Document
 
@@ -40,31 +42,40 @@ class Company:
 async def read_company(rest: Rest, company_id: str, family: str = codec.BAILEYS) -> Company:
     """Return all rows of a company, as they are stored.
 
-    The creds are read last: older creds over newer keys would hand out key ids twice.
+    The creds are those that came with the last keys: older creds over newer keys would hand out key
+    ids twice.
 
     Raises:
         FamilyMismatch: the rows belong to another kind of client.
         StoreError: the database refused or did not answer.
     """
-    documents = {
-        key.ref: Document(key.ref, key.stored, key.updated_at)
-        async for key in list_keys(rest, company_id)
-    }
-    row = await _creds_row(rest, company_id)
-    if row is None:
+    documents: dict[KeyRef, Document] = {}
+    auth = None
+    async for page in list_pages(rest, "list_whatsapp_company", company_id, itemgetter("keys")):
+        for key_type, key_id, stored, updated_at, _ in page["keys"]:
+            ref = KeyRef(key_type, key_id)
+            documents[ref] = Document(ref, stored, updated_at)
+        auth = page["auth"]
+    if auth is None:
         return Company(company_id, documents, None)
-    if row["client_family"] != family:
-        raise FamilyMismatch(company_id, stored=row["client_family"], wanted=family)
-    documents[CREDS] = Document(CREDS, row["creds"], seconds(row["updated_at"]))
-    return Company(company_id, documents, seconds(row["created_at"]))
+    creds, stored_family, created_at, updated_at = auth
+    if stored_family != family:
+        raise FamilyMismatch(company_id, stored=stored_family, wanted=family)
+    documents[CREDS] = Document(CREDS, creds, updated_at)
+    return Company(company_id, documents, created_at)
 
 
-async def _creds_row(rest: Rest, company_id: str) -> dict[str, Any] | None:
-    rows = await rest.select(
-        "whatsapp_auth",
-        {"company_id": f"eq.{company_id}", "select": "creds,client_family,created_at,updated_at"},
-    )
-    return rows[0] if rows else None
+@dataclass(frozen=True)
+class Batch:
+    """Keys that go into the database together.
+
+    Attributes:
+        documents: the keys.
+        texts: the JSON text of each.
+    """
+
+    documents: list[Document] = field(default_factory=list)
+    texts: list[bytes] = field(default_factory=list, repr=False)
 
 
 class CompanyWriter:
@@ -74,53 +85,40 @@ class CompanyWriter:
         self._rest = rest
         self._lease = lease
 
-    async def put_keys(self, documents: Sequence[Document]) -> None:
-        """Store keys in one request and one transaction.
+    async def put(self, batch: Batch, creds: Document | None = None) -> None:
+        """Store keys, and perhaps the creds, in one request and one transaction.
 
         Raises:
             LeaseLost: this process no longer owns the company.
             StoreError: the database refused (nothing is stored) or did not answer.
         """
-        rows = [
-            {
-                "company_id": self._lease.company_id,
-                "key_type": document.ref.key_type,
-                "key_id": document.ref.key_id,
-                "value": document.json,
-                "updated_at": timestamp(document.time),
-            }
-            for document in documents
-        ]
-        await self._upsert("whatsapp_keys", rows, on_conflict="company_id,key_type,key_id")
-
-    async def put_creds(self, creds: Document) -> None:
-        """Store creds; errors as `put_keys`."""
-        row = {
+        head: dict[str, Any] = {
             "company_id": self._lease.company_id,
-            "creds": creds.json,
-            "client_family": codec.BAILEYS,
-            "updated_at": timestamp(creds.time),
+            "keys": [[*document.ref, document.time] for document in batch.documents],
         }
-        await self._upsert("whatsapp_auth", [row], on_conflict="company_id")
+        if creds is not None:
+            head |= {
+                "creds": creds.json,
+                "client_family": codec.BAILEYS,
+                "creds_time": creds.time,
+            }
+        with as_owner(self._lease):
+            await self._rest.rpc_text(
+                "import_whatsapp_state",
+                b"\n".join([orjson.dumps(head), *batch.texts]),
+                headers=self._lease.headers,
+            )
 
     async def exchange(
         self, put: Iterable[Document], removed: Iterable[KeyRef], creds: Document | None
     ) -> None:
-        """Store and delete keys and store creds in one transaction; errors as `put_keys`.
+        """Store and delete keys and store creds in one transaction; errors as `put`.
 
         The times are those of now.
         """
         keys: dict[KeyRef, Any] = {document.ref: document.json for document in put}
         change = RawChange(keys | dict.fromkeys(removed), creds.json if creds else None)
         await write_change(self._rest, self._lease.company_id, change, self._lease)
-
-    async def _upsert(
-        self, table: str, rows: Sequence[Mapping[str, Any]], *, on_conflict: str
-    ) -> None:
-        with as_owner(self._lease):
-            await self._rest.upsert(
-                table, rows, on_conflict=on_conflict, headers=self._lease.headers
-            )
 
 
 @asynccontextmanager
@@ -144,15 +142,16 @@ async def owned_for(rest: Rest, company_id: str, purpose: str) -> AsyncIterator[
         await lease.release()
 
 
-def batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Cut documents into lists of at most 100, and of a few megabytes."""
-    batch: list[Document] = []
-    size = 0
+def batches(documents: Iterable[Document]) -> Iterator[Batch]:
+    """Cut documents into batches of at most 100, and of a few megabytes."""
+    batch, size = Batch(), 0
     for document in documents:
-        if batch and (len(batch) == BATCH_ROWS or size + len(document.text) > _BATCH_BYTES):
+        text = orjson.dumps(document.json)
+        if batch.texts and (len(batch.texts) == BATCH_ROWS or size + len(text) > _BATCH_BYTES):
             yield batch
-            batch, size = [], 0
-        batch.append(document)
-        size += len(document.text)
-    if batch:
+            batch, size = Batch(), 0
+        batch.documents.append(document)
+        batch.texts.append(text)
+        size += len(text)
+    if batch.texts:
         yield batch

@@ -17,6 +17,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "read_whatsapp_keys": {"p_company_id": "c", "p_keys": {}},
     "warm_whatsapp_keys": {"p_company_id": "c"},
     "list_whatsapp_keys": {"p_company_id": "c"},
+    "list_whatsapp_company": {"p_company_id": "c"},
     "cleanup_expired_whatsapp_keys": {},
     "whatsapp_storage_stats": {},
     "whatsapp_lease_status": {"p_company_id": "c"},
@@ -64,10 +65,11 @@ async def test_outsiders_can_call_nothing(outsider: httpx.AsyncClient, function:
     assert (answer.status_code in (401, 403), answer.json()["code"]) == (True, "42501")
 
 
-async def test_outsiders_cannot_commit(outsider: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("function", ["commit_whatsapp_state", "import_whatsapp_state"])
+async def test_outsiders_cannot_commit(outsider: httpx.AsyncClient, function: str) -> None:
     answer = await outsider.post(
-        "rpc/commit_whatsapp_state",
-        content='{"company_id": "c"}',
+        f"rpc/{function}",
+        content='{"company_id": "c", "keys": []}',
         headers={"Content-Type": "text/plain"},
     )
     assert answer.json()["code"] == "42501"

@@ -18,6 +18,7 @@ from supabase_auth_state.errors import (
     ConfigurationError,
     FamilyMismatch,
     FolderError,
+    InvalidRequest,
     LeaseHeld,
     NewerState,
     StoreUnavailable,
@@ -274,7 +275,27 @@ async def test_creds_come_last_so_that_half_an_import_is_no_company(
             assert (done, total) == (len(found), 336)
 
     await import_folder(sample("v7-337", tmp_path), company_id, client=rest, progress=look)
-    assert seen == [(100, False), (200, False), (300, False), (335, False), (336, True)]
+    assert seen == [(100, False), (200, False), (300, False), (336, True)]
+
+
+async def test_creds_that_are_refused_take_their_batch_with_them(
+    folder: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
+) -> None:
+    db.execute(
+        "create function pg_temp.refuse() returns trigger language plpgsql as "
+        "$$ begin raise exception 'no' using errcode = '23514'; end $$"
+    )
+    db.execute(
+        "create trigger refuse before insert on whatsapp_auth for each row "
+        f"when (new.company_id = '{company_id}') execute function pg_temp.refuse()"
+    )
+    try:
+        with pytest.raises(InvalidRequest):
+            await import_folder(folder, company_id, client=rest)
+        assert table(db, company_id) == {}
+    finally:
+        db.execute("drop trigger refuse on whatsapp_auth")
+    assert (await import_folder(folder, company_id, client=rest)).added == 28
 
 
 async def test_a_folder_that_is_written_to_meanwhile_does_not_become_a_company(
@@ -291,7 +312,7 @@ async def test_a_folder_that_is_written_to_meanwhile_does_not_become_a_company(
     assert ("creds", "") not in table(db, company_id)
     set_age(folder / "device-list-15550100001.json", 60)
     report = await import_folder(folder, company_id, client=rest)
-    assert (report.added, report.replaced) == (1, 1)
+    assert (report.added, report.replaced) == (36, 1)  # the last batch had waited for the creds
     assert (await verify_folder(folder, company_id, client=rest)).identical
 
 

@@ -153,7 +153,7 @@ def test_what_baileys_does_not_look_at_is_named_and_left_alone(folder: Path) -> 
 def test_a_file_that_vanishes_while_the_folder_is_read_is_a_problem(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def vanish(folder: Path, name: str) -> bytes:
+    def vanish(folder: Path, name: str, size: int) -> bytes:
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr("supabase_auth_state.folders.folder.read_content", vanish)

@@ -77,15 +77,16 @@ def test_a_newer_row_that_cannot_be_read_is_replaced_only_by_force() -> None:
 def test_batches_hold_a_hundred_rows_and_all_of_them_in_order() -> None:
     refs = [KeyRef("device-list", str(number)) for number in range(250)]
     found = list(batches(documents({ref: ["0"] for ref in refs}).values()))
-    assert [len(batch) for batch in found] == [BATCH_ROWS, BATCH_ROWS, 50]
-    assert [document.ref for batch in found for document in batch] == refs
+    assert [len(batch.documents) for batch in found] == [BATCH_ROWS, BATCH_ROWS, 50]
+    assert [document.ref for batch in found for document in batch.documents] == refs
+    assert [text for batch in found for text in batch.texts] == [b'["0"]'] * 250
     assert list(batches([])) == []
 
 
 def test_batches_of_large_values_are_shorter() -> None:
     refs = [KeyRef("device-list", str(number)) for number in range(5)]
     found = list(batches(documents({ref: ["0" * 3_000_000] for ref in refs}).values()))
-    assert [len(batch) for batch in found] == [1, 1, 1, 1, 1]
+    assert [len(batch.documents) for batch in found] == [1, 1, 1, 1, 1]
 
 
 def test_creds_are_a_value_like_any_other() -> None:
