@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import psycopg
 from supabase import AsyncClient, acreate_client
 
 from benchmarks import sample
 from benchmarks.contestants.base import Contestant, StoreContestant
-from benchmarks.contestants.floor import Floor, bare_client
+from benchmarks.contestants.floor import AiohttpFloor, Floor, bare_client, bare_session
 from benchmarks.contestants.library import Library
 from benchmarks.contestants.node import CACHED, FILES, Node, NodeContestant
 from benchmarks.contestants.port import Port
@@ -39,6 +40,7 @@ class Bench:
     stack: LocalStack
     db: psycopg.Connection[Any]
     http: httpx.AsyncClient
+    session: aiohttp.ClientSession
     supabase: AsyncClient
     rest: Rest
     node: Node
@@ -108,6 +110,10 @@ class Bench:
         """Give the floor on a company of its own that holds `keys`."""
         return Floor(self.http, self.company(keys))
 
+    def aiohttp_floor(self, keys: sample.Keys) -> AiohttpFloor:
+        """Give the same by aiohttp."""
+        return AiohttpFloor(self.session, self.company(keys))
+
     async def measure(
         self,
         workload: str,
@@ -157,6 +163,7 @@ async def open_bench(results: Results, *, quick: bool) -> AsyncIterator[Bench]:
         rest = open_rest(Settings(url=stack.url, key=stack.service_role_key, timeout=120))
         closing.push_async_callback(rest.close)
         http = await closing.enter_async_context(bare_client(stack))
+        session = await closing.enter_async_context(bare_session(stack))
         supabase = await acreate_client(stack.url, stack.service_role_key)
         closing.push_async_callback(supabase.postgrest.aclose)
         node = await Node().start()
@@ -164,6 +171,6 @@ async def open_bench(results: Results, *, quick: bool) -> AsyncIterator[Bench]:
         connections = await Connections().open(stack.db_url)
         closing.push_async_callback(connections.close)
         yield Bench(
-            stack, db, http, supabase, rest, node, connections, folder, quick, results,
+            stack, db, http, session, supabase, rest, node, connections, folder, quick, results,
             await closing.enter_async_context(AsyncExitStack()),
         )  # fmt: skip

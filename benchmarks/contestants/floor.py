@@ -1,14 +1,16 @@
 """The floor: the very request this library sends, by a bare `httpx.AsyncClient`.
 
-HTTP/1.1, kept alive; the body is built beforehand and the answer is not parsed. Nobody who goes
-through PostgREST by httpx can be faster.
+HTTP/1.1, kept alive; the body is built beforehand and the answer is not parsed. Beside it the same
+by a bare `aiohttp.ClientSession`, which is what this library's requests go out by.
 """
 
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 
+import aiohttp
 import httpx
 import orjson
 
@@ -25,26 +27,36 @@ _UPSERT_HEADERS = {"prefer": "resolution=merge-duplicates,return=minimal"}
 
 def bare_client(stack: Stack, connections: int = 32) -> httpx.AsyncClient:
     """Open a client for the stack's REST API with the service key."""
-    key = stack.service_role_key
     return httpx.AsyncClient(
-        base_url=f"{stack.url}/rest/v1/",
-        headers={
-            "apikey": key,
-            "authorization": f"Bearer {key}",
-            "content-type": "application/json",
-        },
+        base_url=_base(stack),
+        headers=_headers(stack),
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         timeout=120,
     )
 
 
-class Floor:
+def bare_session(stack: Stack) -> aiohttp.ClientSession:
+    """Open the same by aiohttp."""
+    return aiohttp.ClientSession(_base(stack), headers=_headers(stack))
+
+
+def _base(stack: Stack) -> str:
+    return f"{stack.url}/rest/v1/"
+
+
+def _headers(stack: Stack) -> dict[str, str]:
+    key = stack.service_role_key
+    return {
+        "apikey": key,
+        "authorization": f"Bearer {key}",
+        "content-type": "application/json",
+    }
+
+
+class _Requests(ABC):
     """Single requests for the keys of one company."""
 
-    name = "floor"
-
-    def __init__(self, client: httpx.AsyncClient, company_id: str) -> None:
-        self._client = client
+    def __init__(self, company_id: str) -> None:
         self._company_id = company_id
 
     def get(self, key_type: str, ids: Sequence[str]) -> Action:
@@ -64,9 +76,25 @@ class Floor:
         """Give the body of a read."""
         return orjson.dumps({"p_company_id": self._company_id, "p_keys": wanted})
 
-    async def read(self, body: bytes) -> httpx.Response:
+    async def read(self, body: bytes) -> bytes:
         """Send a read."""
         return await self._post("rpc/read_whatsapp_keys", body, _READ_HEADERS)
+
+    @abstractmethod
+    async def _post(
+        self, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> bytes:
+        """Send a request and give the answer."""
+
+
+class Floor(_Requests):
+    """By httpx."""
+
+    name = "floor"
+
+    def __init__(self, client: httpx.AsyncClient, company_id: str) -> None:
+        super().__init__(company_id)
+        self._client = client
 
     async def creds(self) -> httpx.Response:
         """Read the creds."""
@@ -77,9 +105,26 @@ class Floor:
 
     async def _post(
         self, path: str, body: bytes, headers: Mapping[str, str] | None = None
-    ) -> httpx.Response:
+    ) -> bytes:
         answer = await self._client.post(path, content=body, headers=headers)
-        return answer.raise_for_status()
+        return answer.raise_for_status().content
+
+
+class AiohttpFloor(_Requests):
+    """By aiohttp."""
+
+    name = "floor, by aiohttp"
+
+    def __init__(self, session: aiohttp.ClientSession, company_id: str) -> None:
+        super().__init__(company_id)
+        self._session = session
+
+    async def _post(
+        self, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> bytes:
+        async with self._session.post(path, data=body, headers=headers) as answer:
+            answer.raise_for_status()
+            return await answer.read()
 
 
 class BulkUpsert:

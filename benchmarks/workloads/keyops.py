@@ -28,7 +28,7 @@ async def run(bench: Bench) -> None:
     ids = list(variants[0])
     keys = {"session": variants[0], "identity-key": {IDENTITY: _identity()}}
     stores = await bench.contestants(keys)
-    floor = bench.floor(keys)
+    floors = bench.floor(keys), bench.aiohttp_floor(keys)
     upsert = BulkUpsert(bench.http, bench.company(keys))
     one = [{"session": {ids[0]: variant[ids[0]]}} for variant in variants]
     hundred = [{"session": variant} for variant in variants]
@@ -36,12 +36,13 @@ async def run(bench: Bench) -> None:
     cold = {name: store for name, store in stores.items() if name != CACHED}
 
     def gets(wanted: Sequence[str]) -> dict[str, Action]:
-        return {"floor": floor.get("session", wanted)} | {
+        return {floor.name: floor.get("session", wanted) for floor in floors} | {
             name: store.get("session", wanted) for name, store in cold.items()
         }
 
     def sets(data: Sequence[sample.Keys]) -> dict[str, Action]:
-        return {"floor": floor.set(data), "bulk upsert": upsert.set(data)} | {
+        writers = (*floors, upsert)
+        return {writer.name: writer.set(data) for writer in writers} | {
             name: store.set(data) for name, store in stores.items()
         }
 
