@@ -22,12 +22,11 @@ from . import backoff
 from .config import Settings
 from .errors import ConfigurationError, StoreError, StoreUnavailable
 from .refusals import refusal
+from .sending import Answer, Send, through
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
     from supabase import AsyncClient
-
-    from .transport import Send
 
 log = logging.getLogger("supabase_auth_state")
 
@@ -75,15 +74,13 @@ class Rest:
     ) -> None:
         self._postgrest = postgrest
         self._session = postgrest.session
-        self._send_it = send or self._session.send
+        self._send_it = send or through(self._session, timeout)
         self._base = str(postgrest.base_url).rstrip("/") + "/"
         self._headers = {
             "user-agent": self._session.headers.get("user-agent", "supabase-auth-state"),
             "accept-encoding": self._session.headers.get("accept-encoding", "gzip"),
             **{name.lower(): value for name, value in postgrest.headers.items()},
         }
-        self._urls: dict[str, httpx.URL] = {}
-        self._timeout = httpx.Timeout(timeout).as_dict()
         self._give_up_after = give_up_after
         self._owned = owned
         self._timing = timing
@@ -200,43 +197,38 @@ class Rest:
     async def _once(self, request: _Request, headers: Mapping[str, str]) -> Any:
         what = request.what
         started = time.perf_counter()
-        response = await self._exchange(request, headers)
-        log.debug(
-            "%s: HTTP %d in %.4f s", what, response.status_code, time.perf_counter() - started
-        )
-        if response.is_success and not response.content:
-            if response.status_code == 204 or "return=minimal" in headers.get("prefer", ""):
+        answer = await self._exchange(request, headers)
+        status = answer.status
+        log.debug("%s: HTTP %d in %.4f s", what, status, time.perf_counter() - started)
+        success = 200 <= status < 300
+        if success and not answer.content:
+            if status == 204 or "return=minimal" in headers.get("prefer", ""):
                 return None
-            raise StoreUnavailable(f"{what}: the answer was empty", status=response.status_code)
-        parsed, is_json = _parse(
-            response.content, request.parse if response.is_success else orjson.loads
-        )
-        if response.is_success and is_json:
+            raise StoreUnavailable(f"{what}: the answer was empty", status=status)
+        parsed, is_json = _parse(answer.content, request.parse if success else orjson.loads)
+        if success and is_json:
             return parsed
-        if response.is_success and "json" in response.headers.get("content-type", ""):
-            raise StoreUnavailable(f"{what}: the answer was cut off", status=response.status_code)
-        if response.is_success or response.is_redirect:
+        if success and "json" in answer.headers.get("content-type", ""):
+            raise StoreUnavailable(f"{what}: the answer was cut off", status=status)
+        if 200 <= status < 400:
             raise ConfigurationError(
-                f"{what}: {self._base} does not speak PostgREST (HTTP {response.status_code}, "
-                "not JSON); SUPABASE_URL must be the project's API URL, https://<ref>.supabase.co"
+                f"{what}: {self._base} does not speak PostgREST (HTTP {status}, not JSON); "
+                "SUPABASE_URL must be the project's API URL, https://<ref>.supabase.co"
             )
-        error = refusal(what, response.status_code, parsed)
+        error = refusal(what, status, parsed)
         if isinstance(error, StoreUnavailable):
-            error.retry_after = _retry_after(response.headers.get("retry-after"))
+            error.retry_after = _retry_after(answer.headers.get("retry-after"))
         raise error
 
-    async def _exchange(self, request: _Request, headers: Mapping[str, str]) -> httpx.Response:
+    async def _exchange(self, request: _Request, headers: Mapping[str, str]) -> Answer:
         what = request.what
-        sent = httpx.Request(
-            request.method,
-            self._url(request.path),
-            headers={**self._headers, **headers},
-            content=request.content,
-            extensions={"timeout": self._timeout},
-        )
         try:
-            response = await self._send_it(sent)
-            await response.aread()
+            return await self._send_it(
+                request.method,
+                self._base + request.path,
+                {**self._headers, **headers},
+                request.content,
+            )
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             problem: StoreError | ConfigurationError = ConfigurationError(f"{what}: {error}")
         except (httpx.TransportError, httpx.TooManyRedirects, RuntimeError) as error:
@@ -248,18 +240,8 @@ class Rest:
                 else ""
             )
             problem = StoreUnavailable(f"{what}: {type(error).__name__} {error}".rstrip() + advice)
-        else:
-            return response
         # Raised here, so that no exception in the chain holds the request and its headers.
         raise problem
-
-    def _url(self, path: str) -> httpx.URL:
-        url = self._urls.get(path)
-        if url is None:
-            url = httpx.URL(self._base + path)
-            if path.startswith("rpc/"):
-                self._urls[path] = url
-        return url
 
 
 def open_rest(
@@ -314,7 +296,7 @@ async def using_rest(
             await rest.close()
 
 
-def _connect(settings: Settings) -> tuple[AsyncPostgrestClient, Send | None]:
+def _connect(settings: Settings) -> tuple[AsyncPostgrestClient, Send]:
     from postgrest import AsyncPostgrestClient
 
     from .transport import open_session

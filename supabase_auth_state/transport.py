@@ -10,10 +10,10 @@ import asyncio
 import io
 import warnings
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from types import FunctionType
-from typing import TypeAlias
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -22,7 +22,7 @@ import httpcore
 import httpx
 from yarl import URL
 
-Send: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
+from .sending import Answer, Send, through
 
 _BUFFER = 1 << 20
 _AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -48,20 +48,62 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._plain: httpx.AsyncHTTPTransport | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request of httpx; see `send`."""
+        if is_stood_in_for():
+            if self._plain is None:
+                self._plain = httpx.AsyncHTTPTransport(limits=_limits(self._connections))
+            return await self._plain.handle_async_request(request)
+        answer = await self.send(
+            request.method,
+            str(request.url),
+            request.headers.multi_items(),
+            await request.aread(),
+            request.extensions.get("timeout") or {},
+        )
+        # As it came, but for what `send` has undone already.
+        headers = [(n, v) for n, v in answer.headers.items() if n.lower() not in _UNDONE]
+        return httpx.Response(
+            answer.status, headers=headers, content=answer.content, request=request
+        )
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]],
+        content: bytes | None,
+        timeout: Mapping[str, float | None],
+    ) -> Answer:
         """Send a request and read the whole answer.
+
+        Args:
+            method: the method.
+            url: the URL, encoded.
+            headers: the headers.
+            content: the body.
+            timeout: seconds for each step, by httpx's names ``pool``, ``connect`` and ``read``.
 
         Raises:
             httpx.TransportError: there is no whole answer. It names no header and quotes nothing
                 that came, nor does any error in its chain.
         """
-        if _is_stood_in_for():
-            if self._plain is None:
-                self._plain = httpx.AsyncHTTPTransport(limits=_limits(self._connections))
-            return await self._plain.handle_async_request(request)
         try:
-            return await self._exchange(request)
+            session = self._connected(url)
+            answer = await session.request(
+                method,
+                _url(url),
+                headers=headers,
+                data=_body(content),
+                timeout=_timeout(**timeout),
+                allow_redirects=False,
+            )
+            body = await answer.read()
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             problem = _translated(error)
+        else:
+            if "content-encoding" in answer.headers:
+                body = _unpacked(answer, body)
+            return Answer(answer.status, answer.headers, body)
         raise problem
 
     async def aclose(self) -> None:
@@ -71,28 +113,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if self._plain is not None:
             await self._plain.aclose()
 
-    async def _exchange(self, request: httpx.Request) -> httpx.Response:
-        answer = await self._connected().request(
-            request.method,
-            _url(str(request.url)),
-            headers=request.headers.multi_items(),
-            data=_body(await request.aread()),
-            timeout=_timeout(request),
-            allow_redirects=False,
-        )
-        headers, body = answer.raw_headers, await answer.read()
-        if any(name.lower() == b"content-encoding" for name, _ in headers):
-            # Only a stream is decoded by httpx.
-            packed = httpx.ByteStream(body)
-            return httpx.Response(answer.status, headers=headers, stream=packed, request=request)
-        return httpx.Response(answer.status, headers=headers, content=body, request=request)
-
-    def _connected(self) -> aiohttp.ClientSession:
+    def _connected(self, url: str) -> aiohttp.ClientSession:
         if self._session is None:
+            # The authorities that httpx trusts, whose loading takes its time.
+            trusted = httpx.create_ssl_context() if url.startswith("https:") else True
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=self._connections, ssl=httpx.create_ssl_context()
-                ),
+                connector=aiohttp.TCPConnector(limit=self._connections, ssl=trusted),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=_AUTOMATIC,
                 auto_decompress=False,
@@ -112,9 +138,7 @@ def _let_go(session: aiohttp.ClientSession) -> None:
             aiohttp.BaseConnector.close(connector)
 
 
-def open_session(
-    url: str, *, timeout: float, connections: int
-) -> tuple[httpx.AsyncClient, Send | None]:
+def open_session(url: str, *, timeout: float, connections: int) -> tuple[httpx.AsyncClient, Send]:
     """Open a session for one base URL; through a proxy of the environment, if one is named there.
 
     Args:
@@ -123,16 +147,26 @@ def open_session(
         connections: how many may be open; a request waits for its turn.
 
     Returns:
-        The session, and how to send on its connections without what it does besides.
+        The session, and how to send on its connections.
     """
     # No HTTP/2: a stale multiplexed connection fails every request on it at once (supabase-py issue
     # 1064).
     if _has_proxy(url):
-        limits = _limits(connections)
-        return httpx.AsyncClient(base_url=url, timeout=timeout, limits=limits), None
+        session = httpx.AsyncClient(base_url=url, timeout=timeout, limits=_limits(connections))
+        return session, through(session, timeout)
     transport = AiohttpTransport(connections=connections)
     session = httpx.AsyncClient(base_url=url, timeout=timeout, transport=transport)
-    return session, transport.handle_async_request
+    otherwise = through(session, timeout)
+    steps = httpx.Timeout(timeout).as_dict()
+
+    async def send(
+        method: str, url: str, headers: Mapping[str, str], content: bytes | None
+    ) -> Answer:
+        if session.is_closed or is_stood_in_for():
+            return await otherwise(method, url, headers, content)
+        return await transport.send(method, url, headers, content, steps)
+
+    return session, send
 
 
 def _limits(connections: int) -> httpx.Limits:
@@ -145,7 +179,8 @@ def _has_proxy(url: str) -> bool:
     return bool(named) and not proxy_bypass(parts.netloc)
 
 
-def _is_stood_in_for() -> bool:
+def is_stood_in_for() -> bool:
+    """Tell whether somebody has put a function of theirs in the place of one that sends."""
     return any(
         type(sends) is not FunctionType or sends.__globals__["__name__"] not in _GENUINE
         for sends in (
@@ -160,20 +195,29 @@ def _url(url: str) -> URL:
     return URL(url, encoded=True)
 
 
-def _body(content: bytes) -> bytes | io.BytesIO | None:
+def _body(content: bytes | None) -> bytes | io.BytesIO | None:
     # aiohttp sends bytes at once, and warns that the loop stands still when they are many.
-    return content or None if len(content) <= _BUFFER else io.BytesIO(content)
+    return content or None if content is None or len(content) <= _BUFFER else io.BytesIO(content)
 
 
-def _timeout(request: httpx.Request) -> aiohttp.ClientTimeout:
-    limits = request.extensions.get("timeout") or {}
-    read = limits.get("read")
+def _timeout(
+    pool: float | None = None, connect: float | None = None, read: float | None = None, **_: Any
+) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(
         total=None if read is None else _WHOLE * read,
-        connect=limits.get("pool"),
-        sock_connect=limits.get("connect"),
+        connect=pool,
+        sock_connect=connect,
         sock_read=read,
     )
+
+
+_UNDONE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+def _unpacked(answer: aiohttp.ClientResponse, body: bytes) -> bytes:
+    # By httpx, which knows every form that it asks for.
+    packed = httpx.Response(200, headers=answer.raw_headers, stream=httpx.ByteStream(body))
+    return packed.read()
 
 
 def _translated(error: Exception) -> httpx.TransportError:

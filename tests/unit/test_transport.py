@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import gzip
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from datetime import datetime, timedelta, timezone
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import respx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from supabase_auth_state import ConfigurationError, Rest, Settings, StoreUnavailable, open_rest
-from supabase_auth_state.transport import AiohttpTransport, open_session
+from supabase_auth_state.transport import AiohttpTransport, is_stood_in_for, open_session
 
 KEY = "sb_secret_do-not-print-me"
 SECRET = b"c2VjcmV0LXNpZ25hbC1rZXk="
@@ -176,6 +184,62 @@ async def test_nobody_listening_says_where() -> None:
     await rest.close()
 
 
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate for 127.0.0.1 that nobody has signed; give its file and its key's."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "server.pem", folder / "server.key"
+    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return files
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+async def test_only_a_server_whose_certificate_is_trusted_is_spoken_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    chain, key = certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(chain, key)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(chain))
+    heard: list[bytes] = []
+    server = await asyncio.start_server(
+        answering(ok(b"1"), heard=heard), "127.0.0.1", 0, ssl=context
+    )
+    rest = connected(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    if trusted:
+        assert await post(rest) == 1
+    else:
+        with pytest.raises(StoreUnavailable, match=r"ConnectError .*[cC]ertificate"):
+            await post(rest)
+        assert heard == []
+    await rest.close()
+    server.close()
+    await server.wait_closed()
+
+
 async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Neither read nor answer, until the test is over."""
     await asyncio.Event().wait()
@@ -191,16 +255,13 @@ async def test_a_server_that_stands_still_is_given_up(serving: Any, size: int) -
 
 async def test_a_request_waits_for_its_turn_no_longer_than_the_timeout(serving: Any) -> None:
     url = await serving(never)
-    session, send = open_session(url, timeout=0.05, connections=1)
-    assert send is not None
-    timeout = {"connect": 9, "read": 9, "write": 9, "pool": 0.05}
-    request = httpx.Request("GET", url, extensions={"timeout": timeout})
-    first = asyncio.create_task(send(request))
-    await asyncio.sleep(0)
-    with pytest.raises(httpx.ConnectTimeout):
-        await send(request)
-    first.cancel()
-    await session.aclose()
+    async with AiohttpTransport(connections=1) as transport:
+        steps = {"connect": 9, "read": 9, "write": 9, "pool": 0.05}
+        first = asyncio.create_task(transport.send("GET", url, {}, None, steps))
+        await asyncio.sleep(0)
+        with pytest.raises(httpx.ConnectTimeout):
+            await transport.send("GET", url, {}, None, steps)
+        first.cancel()
 
 
 async def test_a_cancelled_request_gives_its_place_back(serving: Any) -> None:
@@ -216,12 +277,28 @@ async def test_a_cancelled_request_gives_its_place_back(serving: Any) -> None:
 
     url = await serving(serve)
     session, send = open_session(url, timeout=5, connections=1)
-    assert send is not None
-    first = asyncio.create_task(send(httpx.Request("GET", url)))
+    first = asyncio.create_task(send("GET", url, {}, None))
     await asked.wait()
     first.cancel()
-    assert (await send(httpx.Request("GET", url))).content == b"1"
+    assert (await send("GET", url, {}, None)).content == b"1"
     await session.aclose()
+
+
+async def test_the_session_itself_sends_by_aiohttp_too(serving: Any) -> None:
+    packed = ok(gzip.compress(b"[1]"), b"Content-Encoding: gzip", b"X-Other: a")
+    url = await serving(answering(packed, ok(b"[2]")))
+    session, _ = open_session(url, timeout=5, connections=1)
+    answers = [await session.post(url, json={}), await session.get(url)]
+    assert [answer.json() for answer in answers] == [[1], [2]]
+    assert answers[0].headers["x-other"] == "a"
+    await session.aclose()
+
+
+async def test_after_closing_nothing_is_sent(serving: Any) -> None:
+    rest = connected(await serving(answering(ok(b"1"))))
+    await rest.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await post(rest)
 
 
 async def test_what_stands_in_for_httpcore_is_asked() -> None:
@@ -250,6 +327,7 @@ async def test_where_nothing_stands_in_aiohttp_is_asked(serving: Any) -> None:
         await transport.handle_async_request(httpx.Request("GET", url))
         assert transport._session is not None
         assert transport._plain is None
+    assert not is_stood_in_for()
 
 
 @pytest.mark.parametrize(
@@ -270,8 +348,8 @@ async def test_a_proxy_of_the_environment_is_left_to_httpx(
         monkeypatch.delenv(name.lower(), raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    session, send = open_session("http://project.test:8000", timeout=1, connections=1)
-    assert (send is not None) is direct
+    session, _ = open_session("http://project.test:8000", timeout=1, connections=1)
+    assert isinstance(session._transport, AiohttpTransport) is direct
     await session.aclose()
 
 
