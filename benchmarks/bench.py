@@ -68,7 +68,7 @@ class Bench:
         self.db.execute("select commit_whatsapp_state(%s)", (json.dumps(state),))
 
     def settle(self) -> None:
-        """Leave the tables as autovacuum does, so that it does not come while we measure."""
+        """Leave the tables as autovacuum does, which is off so that it meets nobody alone."""
         self.db.execute("vacuum analyze whatsapp_auth")
         self.db.execute("vacuum analyze whatsapp_keys")
         with self.stack.cluster.superuser(self.stack.database) as admin:
@@ -158,6 +158,8 @@ async def open_bench(results: Results, *, quick: bool) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as closing:
         stack = closing.enter_context(LocalStack.start(durable=True))
         db = closing.enter_context(psycopg.connect(stack.db_url, autocommit=True))
+        for table in ("whatsapp_auth", "whatsapp_keys"):
+            db.execute(f"alter table {table} set (autovacuum_enabled = off)")
         folder = Path(tempfile.mkdtemp(prefix="bench-"))
         closing.callback(shutil.rmtree, folder, ignore_errors=True)
         rest = open_rest(Settings(url=stack.url, key=stack.service_role_key, timeout=120))

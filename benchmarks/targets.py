@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from benchmarks.bench import PORT
+from benchmarks.contestants.floor import BulkUpsert
 from benchmarks.contestants.library import LIBRARY, OWNER
 from benchmarks.contestants.node import FILES
 from benchmarks.stats import Results
@@ -87,6 +88,10 @@ KEYS = (
     ),
     Target("get 1, cold / floor", 1.6, "at most", _slower(keyops.GET_1, LIBRARY, "floor")),
     Target("set 100 / floor", 1.15, "at most", _slower(keyops.SET_100, LIBRARY, "floor")),
+    Target(
+        "set 100 / one bulk upsert", 1.15, "at most",
+        _slower(keyops.SET_100, LIBRARY, BulkUpsert.name),
+    ),
     Target(
         "100 concurrent gets of 1: port / ours", 30, "at least",
         _faster(keyops.GETS_AT_ONCE, LIBRARY, PORT),

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from .types import SignalKeyStore as SignalKeyStore
     from .worker import start_automatic_cleanup as start_automatic_cleanup
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ERRORS = (
     "AccessDenied", "CodecError", "CompanyQuarantined", "ConfigurationError", "FamilyMismatch",

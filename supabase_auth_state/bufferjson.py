@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Sequence
-from itertools import chain, compress
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -230,22 +230,19 @@ def plain_texts(values: Sequence[dict[Any, Any]]) -> list[bytes] | None:
     if any(b"\\u0000" in text or _BUFFER in text for text in texts):
         return None
     # Level by level through all of them at once, so that the loops run in C.
-    level: list[Any] = list(values)
-    kinds: list[type] = [dict]
+    inside: Iterable[Iterable[Any]] = map(dict.values, values)
     for _ in range(MAX_DEPTH):
-        inside = (
-            [node.values() if type(node) is dict else node for node in level]
-            if list in kinds
-            else map(dict.values, level)
-        )
         children = list(chain.from_iterable(inside))
-        kinds = list(map(type, children))
-        found = set(kinds)
-        if found <= _SURE_LEAVES:
+        kinds = set(map(type, children))
+        if kinds <= _SURE_LEAVES:
             return texts
-        if not found <= _SURE:
+        if not kinds <= _SURE:
             return None
-        level = list(compress(children, map(_NODES.__contains__, kinds)))
+        if list in kinds:
+            nodes = [child for child in children if type(child) in _NODES]
+            inside = [node.values() if type(node) is dict else node for node in nodes]
+        else:
+            inside = map(dict.values, [child for child in children if type(child) is dict])
     return None
 
 

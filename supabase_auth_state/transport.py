@@ -29,7 +29,9 @@ _AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 # aiohttp does not count the time that a request is written, so a server that stops reading is found
 # out by the time of the whole.
 _WHOLE = 4
-_GENUINE = frozenset({"httpcore._async.connection_pool", "httpx._transports.default"})
+_GENUINE = frozenset(
+    {"httpcore._async.connection_pool", "httpx._client", "httpx._transports.default"}
+)
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -186,6 +188,7 @@ def is_stood_in_for() -> bool:
         for sends in (
             httpcore.AsyncConnectionPool.handle_async_request,
             httpx.AsyncHTTPTransport.handle_async_request,
+            httpx.AsyncClient.send,
         )
     )
 

@@ -47,9 +47,11 @@ async def run(bench: Bench) -> None:
         }
 
     await bench.measure(GET_1, gets(ids[:1]), rounds=100, primed=True)
-    await bench.measure(GET_100, gets(ids), rounds=60, primed=True)
+    await bench.measure(GET_100, gets(ids), rounds=100, primed=True)
     await bench.measure(SET_1, sets(one), rounds=100, primed=True)
+    bench.settle()
     await bench.measure(SET_100, sets(hundred), rounds=60, primed=True)
+    bench.settle()
     await _at_once(bench, cold, stores, ids, variants)
     await _cached(bench, keys, ids[0])
 
@@ -63,8 +65,8 @@ async def _at_once(
 ) -> None:
     gets = {name: store.gets_at_once("session", ids) for name, store in cold.items()}
     sets = {name: store.sets_at_once("session", variants) for name, store in stores.items()}
-    await bench.measure(GETS_AT_ONCE, gets, rounds=20, primed=True)
-    await bench.measure(SETS_AT_ONCE, sets, rounds=20, primed=True)
+    await bench.measure(GETS_AT_ONCE, gets, rounds=30, primed=True)
+    await bench.measure(SETS_AT_ONCE, sets, rounds=30, primed=True)
 
 
 async def _cached(bench: Bench, keys: sample.Keys, session_id: str) -> None:

@@ -321,6 +321,25 @@ async def test_what_stands_in_for_the_transport_of_httpx_is_asked(
     await rest.close()
 
 
+async def test_who_watches_the_client_of_httpx_sees_every_request(
+    serving: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    send = httpx.AsyncClient.send
+
+    async def watch(
+        client: httpx.AsyncClient, request: httpx.Request, **options: Any
+    ) -> httpx.Response:
+        seen.append(request.url.path)
+        return await send(client, request, **options)
+
+    rest = connected(await serving(answering(ok(b"1"))))
+    monkeypatch.setattr(httpx.AsyncClient, "send", watch)
+    assert await post(rest) == 1
+    assert seen == ["/rest/v1/rpc/f"]
+    await rest.close()
+
+
 async def test_where_nothing_stands_in_aiohttp_is_asked(serving: Any) -> None:
     url = await serving(answering(ok(b"1")))
     async with AiohttpTransport(connections=1) as transport:
