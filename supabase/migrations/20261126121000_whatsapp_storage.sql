@@ -1,4 +1,4 @@
--- Packs rows that are rewritten all day more tightly: after a simulated week a company takes a seventh less.
+-- Packs rows that are rewritten all day more tightly: after a simulated week a company takes an eighth less.
 -- Works with every version of supabase-auth-state; nothing is rewritten now, the space comes with time.
 
 -- Room left in a page for the next version of a row costs more than it saves: four or five sessions fill a page,
