@@ -414,7 +414,7 @@ def _checked_ids(key_type: object, ids: object) -> list[str]:
     if not isinstance(key_type, str):
         raise TypeError(f"a key type is a string, not {type(key_type).__name__}")
     if type(ids) is list and len(ids) == 1 and type(ids[0]) is str:
-        return ids  # which is what most reads ask for
+        return [ids[0]]  # which is what most reads ask for
     if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
         raise TypeError(f"ids is a list of strings, not {type(ids).__name__}")
     wanted = list(dict.fromkeys(ids))

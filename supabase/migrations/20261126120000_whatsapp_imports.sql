@@ -4,8 +4,8 @@
 -- Stores a batch of rows with the times they had elsewhere, and perhaps the creds, in one transaction. Takes lines
 -- of text. The first is {"company_id": …, "keys": [["session", "15550100001.0", 1760000000.5], …], "creds": {…},
 -- "client_family": …, "creds_time": 1760000000.5} with type, id and time of change in seconds since 1970; creds may
--- be left out. Then comes the JSON of each value, a line each, in the order of "keys". Lines are cut apart in a
--- third of the time that it takes to find the values in one document.
+-- be left out. Then comes the JSON of each value, a line each, in the order of "keys": lines are cut apart and read
+-- in three quarters of the time of one document with all values in it (100 values: 1.3 ms against 1.7).
 create function public.import_whatsapp_state(text)
 returns void
 language plpgsql

@@ -86,6 +86,28 @@ async def test_a_hundred_gets_at_once_are_one_request(project: Project, auth: Au
     assert project.read.call_count == 1
 
 
+async def test_a_list_of_ids_that_changes_meanwhile_harms_nobody(
+    project: Project, auth: AuthState
+) -> None:
+    ids = ["1.0"]
+    first = asyncio.create_task(auth.keys.get("session", ids))
+    second = asyncio.create_task(auth.keys.get("session", ["2.0"]))
+    await asyncio.sleep(0)
+    ids[0] = "3.0"
+    assert await first == {"1.0": {"n": 1}}
+    assert await second == {"2.0": {"n": 2}}
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" ,\n", " :\t")])
+async def test_buffers_are_bytes_however_the_answer_is_laid_out(
+    project: Project, auth: AuthState, separators: tuple[str, str]
+) -> None:
+    stored = {"custom": {"1": {"a": [{"type": "Buffer", "data": "AQID"}], "b": 2}}}
+    text = json.dumps(stored, separators=separators)
+    project.read.mock(return_value=httpx.Response(200, text=text))
+    assert await auth.keys.get("custom", ["1"]) == {"1": {"a": [b"\1\2\3"], "b": 2}}
+
+
 async def test_a_hundred_sets_at_once_are_one_request(project: Project, auth: AuthState) -> None:
     await asyncio.gather(*(auth.keys.set({"session": {f"{n}.0": {"n": n}}}) for n in range(100)))
     assert project.commit.call_count == 1
