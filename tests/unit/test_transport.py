@@ -40,7 +40,7 @@ async def serving() -> AsyncIterator[Callable[[Serve], Awaitable[str]]]:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-        async def start(serve: Serve) -> str:
+        async def start(serve: Serve, context: ssl.SSLContext | None = None) -> str:
             async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 task = asyncio.current_task()
                 assert task is not None
@@ -53,9 +53,10 @@ async def serving() -> AsyncIterator[Callable[[Serve], Awaitable[str]]]:
                     with suppress(OSError):
                         await writer.wait_closed()
 
-            server = await asyncio.start_server(once, "127.0.0.1", 0)
+            server = await asyncio.start_server(once, "127.0.0.1", 0, ssl=context)
             opened.callback(server.close)
-            return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            scheme = "http" if context is None else "https"
+            return f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
         opened.push_async_callback(stop)
         yield start
@@ -217,7 +218,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("trusted", [False, True])
 async def test_only_a_server_whose_certificate_is_trusted_is_spoken_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+    serving: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
 ) -> None:
     chain, key = certificate(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -225,10 +226,7 @@ async def test_only_a_server_whose_certificate_is_trusted_is_spoken_to(
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(chain))
     heard: list[bytes] = []
-    server = await asyncio.start_server(
-        answering(ok(b"1"), heard=heard), "127.0.0.1", 0, ssl=context
-    )
-    rest = connected(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    rest = connected(await serving(answering(ok(b"1"), heard=heard), context))
     if trusted:
         assert await post(rest) == 1
     else:
@@ -236,8 +234,6 @@ async def test_only_a_server_whose_certificate_is_trusted_is_spoken_to(
             await post(rest)
         assert heard == []
     await rest.close()
-    server.close()
-    await server.wait_closed()
 
 
 async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
