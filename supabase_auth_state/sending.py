@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import TypeAlias
 
 import httpx
@@ -42,9 +43,14 @@ def through(session: httpx.AsyncClient, timeout: float) -> Send:
         method: str, url: str, headers: Mapping[str, str], content: bytes | None
     ) -> Answer:
         request = httpx.Request(
-            method, url, headers=headers, content=content, extensions=extensions
+            method, _url(url), headers=headers, content=content, extensions=extensions
         )
         response = await session.send(request)
         return Answer(response.status_code, response.headers, response.content)
 
     return send
+
+
+@lru_cache(maxsize=256)
+def _url(url: str) -> httpx.URL:
+    return httpx.URL(url)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from .bufferjson import (
@@ -338,10 +339,10 @@ class _Row:
     """
 
     shape: Shape
-    _is_bytes: bool = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_is_bytes", isinstance(self.shape, _Field))
+    @cached_property
+    def _is_bytes(self) -> bool:
+        return isinstance(self.shape, _Field)
 
     def read(self, stored: Any, evidence: Evidence) -> Any:
         if type(stored) is str:

@@ -300,11 +300,7 @@ class SupabaseKeyStore:
     def _encode(self, data: SignalDataSet) -> dict[Ref, bytes]:
         values: dict[Ref, Value] = {}
         for key_type, by_id in _checked_data(data):
-            room = _room_for_id(self._company_id, key_type)
-            if not _all_fit(by_id, room):
-                for key_id in by_id:
-                    if not _fits(key_id, room):
-                        raise _impossible(self._company_id, key_type, key_id)
+            _check_keys(self._company_id, key_type, by_id)
             for key_id, value in by_id.items():
                 values[key_type, key_id] = value
         texts = codec.encode_texts(
@@ -328,25 +324,25 @@ class SupabaseKeyStore:
         return self._decode(*ref, orjson.loads(stored))
 
 
-def check_key(company_id: str, key_type: str, key_id: str) -> None:
+def _check_keys(company_id: str, key_type: str, ids: Collection[str]) -> None:
     """Refuse a type or id that no row can have.
 
     Raises:
         CodecError: it is empty where it may not be, not text, too long for an index, or holds NUL
             or half a surrogate pair.
     """
-    if not _fits(key_id, _room_for_id(company_id, key_type)):
-        raise _impossible(company_id, key_type, key_id)
-
-
-def _impossible(company_id: str, key_type: str, key_id: str) -> CodecError:
-    return CodecError(
-        "type and id must be text without NUL or unpaired surrogates, and with the company_id "
-        f"no longer than {_MOST_KEY_BYTES} bytes",
-        company_id=company_id,
-        key_type=_shown(key_type),
-        key_id=_shown(key_id),
-    )
+    room = _room_for_id(company_id, key_type)
+    if _all_fit(ids, room):
+        return
+    for key_id in ids:
+        if not _fits(key_id, room):
+            raise CodecError(
+                "type and id must be text without NUL or unpaired surrogates, and with the "
+                f"company_id no longer than {_MOST_KEY_BYTES} bytes",
+                company_id=company_id,
+                key_type=_shown(key_type),
+                key_id=_shown(key_id),
+            )
 
 
 @lru_cache(maxsize=4096)

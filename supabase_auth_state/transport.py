@@ -13,7 +13,6 @@ import weakref
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from types import FunctionType
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -32,6 +31,8 @@ _WHOLE = 4
 _GENUINE = frozenset(
     {"httpcore._async.connection_pool", "httpx._client", "httpx._transports.default"}
 )
+
+_UNDONE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -60,7 +61,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             str(request.url),
             request.headers.multi_items(),
             await request.aread(),
-            request.extensions.get("timeout") or {},
+            limits_of(request.extensions.get("timeout") or {}),
         )
         # As it came, but for what `send` has undone already.
         headers = [(n, v) for n, v in answer.headers.items() if n.lower() not in _UNDONE]
@@ -74,7 +75,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         url: str,
         headers: Mapping[str, str] | Iterable[tuple[str, str]],
         content: bytes | None,
-        timeout: Mapping[str, float | None],
+        limits: aiohttp.ClientTimeout,
     ) -> Answer:
         """Send a request and read the whole answer.
 
@@ -83,7 +84,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             url: the URL, encoded.
             headers: the headers.
             content: the body.
-            timeout: seconds for each step, by httpx's names ``pool``, ``connect`` and ``read``.
+            limits: what `limits_of` gives.
 
         Raises:
             httpx.TransportError: there is no whole answer. It names no header and quotes nothing
@@ -96,7 +97,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 _url(url),
                 headers=headers,
                 data=_body(content),
-                timeout=_timeout(**timeout),
+                timeout=limits,
                 allow_redirects=False,
             )
             body = await answer.read()
@@ -159,14 +160,14 @@ def open_session(url: str, *, timeout: float, connections: int) -> tuple[httpx.A
     transport = AiohttpTransport(connections=connections)
     session = httpx.AsyncClient(base_url=url, timeout=timeout, transport=transport)
     otherwise = through(session, timeout)
-    steps = httpx.Timeout(timeout).as_dict()
+    limits = limits_of(httpx.Timeout(timeout).as_dict())
 
     async def send(
         method: str, url: str, headers: Mapping[str, str], content: bytes | None
     ) -> Answer:
         if session.is_closed or is_stood_in_for():
             return await otherwise(method, url, headers, content)
-        return await transport.send(method, url, headers, content, steps)
+        return await transport.send(method, url, headers, content, limits)
 
     return session, send
 
@@ -203,18 +204,19 @@ def _body(content: bytes | None) -> bytes | io.BytesIO | None:
     return content or None if content is None or len(content) <= _BUFFER else io.BytesIO(content)
 
 
-def _timeout(
-    pool: float | None = None, connect: float | None = None, read: float | None = None, **_: Any
-) -> aiohttp.ClientTimeout:
+def limits_of(timeout: Mapping[str, float | None]) -> aiohttp.ClientTimeout:
+    """Return what aiohttp takes for the seconds that httpx gives each step of a request.
+
+    Args:
+        timeout: by httpx's names, of which ``pool``, ``connect`` and ``read`` are used.
+    """
+    read = timeout.get("read")
     return aiohttp.ClientTimeout(
         total=None if read is None else _WHOLE * read,
-        connect=pool,
-        sock_connect=connect,
+        connect=timeout.get("pool"),
+        sock_connect=timeout.get("connect"),
         sock_read=read,
     )
-
-
-_UNDONE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 def _unpacked(answer: aiohttp.ClientResponse, body: bytes) -> bytes:

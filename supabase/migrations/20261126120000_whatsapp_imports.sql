@@ -54,19 +54,9 @@ as $$
       from public.whatsapp_auth a where a.company_id = p_company_id))
 $$;
 
-do $access$
-declare
-  item record;
-begin
-  for item in
-    select p.oid::regprocedure as signature
-    from pg_catalog.pg_proc p
-    where p.pronamespace = 'public'::regnamespace and p.proname in ('import_whatsapp_state', 'list_whatsapp_company')
-  loop
-    execute format('revoke all on function %s from public, anon, authenticated', item.signature);
-    execute format('grant execute on function %s to service_role', item.signature);
-  end loop;
-end
-$access$;
+revoke all on function public.import_whatsapp_state(text), public.list_whatsapp_company(text, jsonb, int)
+  from public, anon, authenticated;
+grant execute on function public.import_whatsapp_state(text), public.list_whatsapp_company(text, jsonb, int)
+  to service_role;
 
 notify pgrst, 'reload schema';

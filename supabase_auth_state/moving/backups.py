@@ -111,16 +111,12 @@ def back_up_company(company: Company, directory: Path, name: str) -> Path:
 def _members(folder: Path, contents: FolderContents | None) -> list[Member]:
     known = {} if contents is None else contents.raw
     if contents is not None and known.keys() == contents.snapshot.entries.keys():
-        return [(name, known[name], changed / 1e9) for name, changed in _times(contents)]
+        entries = sorted(contents.snapshot.entries.items())
+        return [(name, known[name], facts[2] / 1e9) for name, facts in entries]
     try:
         return list(_files(folder, known))
     except OSError as exc:
         raise FolderError(f"cannot read {folder} for a backup: {exc.strerror}") from exc
-
-
-def _times(contents: FolderContents) -> Iterator[tuple[str, int]]:
-    for name, facts in sorted(contents.snapshot.entries.items()):
-        yield name, facts[2]
 
 
 def _files(folder: Path, known: Mapping[str, bytes]) -> Iterator[Member]:

@@ -22,7 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from supabase_auth_state import ConfigurationError, Rest, Settings, StoreUnavailable, open_rest
-from supabase_auth_state.transport import AiohttpTransport, is_stood_in_for, open_session
+from supabase_auth_state.transport import (
+    AiohttpTransport,
+    is_stood_in_for,
+    limits_of,
+    open_session,
+)
 
 KEY = "sb_secret_do-not-print-me"
 SECRET = b"c2VjcmV0LXNpZ25hbC1rZXk="
@@ -252,11 +257,11 @@ async def test_a_server_that_stands_still_is_given_up(serving: Any, size: int) -
 async def test_a_request_waits_for_its_turn_no_longer_than_the_timeout(serving: Any) -> None:
     url = await serving(never)
     async with AiohttpTransport(connections=1) as transport:
-        steps = {"connect": 9, "read": 9, "write": 9, "pool": 0.05}
-        first = asyncio.create_task(transport.send("GET", url, {}, None, steps))
+        limits = limits_of({"connect": 9, "read": 9, "write": 9, "pool": 0.05})
+        first = asyncio.create_task(transport.send("GET", url, {}, None, limits))
         await asyncio.sleep(0)
         with pytest.raises(httpx.ConnectTimeout):
-            await transport.send("GET", url, {}, None, steps)
+            await transport.send("GET", url, {}, None, limits)
         first.cancel()
 
 
