@@ -58,6 +58,23 @@ async def test_interleave_runs_everybody_in_every_round_and_forgets_the_warm_up(
     assert len({tuple(order) for order in rounds}) > 1
 
 
+async def test_who_is_primed_runs_twice_in_a_row_and_the_second_time_counts() -> None:
+    calls: list[str] = []
+
+    def action(name: str) -> object:
+        async def run() -> float:
+            calls.append(name)
+            return float(len(calls) % 2)
+
+        return run
+
+    actions = {name: action(name) for name in ("a", "b")}
+    samples = await interleave(actions, rounds=2, warmups=0, primed=True)  # type: ignore[arg-type]
+
+    assert samples == dict.fromkeys("ab", (0.0, 0.0))
+    assert calls[::2] == calls[1::2]
+
+
 def test_a_made_up_company_has_the_samples_sizes_and_other_bytes() -> None:
     first, second = sample.company(1), sample.company(2)
 

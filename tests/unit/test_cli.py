@@ -34,7 +34,7 @@ from supabase_auth_state.errors import (
 )
 
 DOCS = Path(__file__).parents[2] / "docs" / "commands.md"
-SLOW_TO_IMPORT = {"asyncio", "httpx", "nacl", "orjson", "postgrest", "supabase"}
+SLOW_TO_IMPORT = {"aiohttp", "asyncio", "httpx", "nacl", "orjson", "postgrest", "supabase"}
 
 FAILURES: list[tuple[SupabaseAuthStateError, int]] = [
     (FolderError("torn", problems=[("a.json", "is empty")]), 1),

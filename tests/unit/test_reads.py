@@ -134,6 +134,17 @@ async def test_all_callers_cancelled_leaves_no_task_and_no_complaint(fetch: Fetc
     assert asyncio.all_tasks() == before | set()
 
 
+async def test_a_request_cancelled_before_it_began_leaves_nobody_waiting(fetch: Fetching) -> None:
+    reads = JoinedReads(fetch)
+    answer = reads.get("session", ["1"])
+    (task,) = reads._running
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answer
+    assert await reads.get("session", ["1"]) == {"1": "session 1"}
+    assert fetch.requests == [{"session": ["1"]}]
+
+
 async def test_an_error_reaches_every_caller_of_the_request_and_no_later_one(
     fetch: Fetching,
 ) -> None:
