@@ -25,10 +25,10 @@ from benchmarks.contestants.port import Port
 from benchmarks.contestants.postgres import Connections, Postgres
 from benchmarks.stats import Action, Result, Results, interleave
 from devstack.local import LocalStack
-from supabase_auth_state.bufferjson import revive
+from supabase_auth_state.codec.bufferjson import revive
 from supabase_auth_state.config import Settings
-from supabase_auth_state.folders.filenames import file_name
-from supabase_auth_state.rest import Rest, open_rest
+from supabase_auth_state.files.names import file_name
+from supabase_auth_state.rest.client import Rest, open_rest
 
 PORT, POSTGRES = "supabase-py port", "PostgreSQL directly"
 

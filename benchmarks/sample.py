@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from supabase_auth_state.folders.filenames import parse_file_name
+from supabase_auth_state.files.names import parse_file_name
 
 FOLDER = Path(__file__).parents[1] / "tests" / "fixtures" / "baileys" / "v7-337"
 

@@ -1,6 +1,6 @@
 """Baileys auth state in Supabase: creds and Signal keys, one owner per company.
 
-from supabase_auth_state import use_supabase_auth_state
+from . import use_supabase_auth_state
 
 async with use_supabase_auth_state("962302", lease=True) as auth:
     auth.creds["registrationId"]
@@ -13,10 +13,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .care.doctor import diagnose as diagnose
-    from .care.doctor import repair as repair
+    from .auth_state.database import AuthState as AuthState
+    from .auth_state.database import use_supabase_auth_state as use_supabase_auth_state
+    from .auth_state.feature_flag import use_auth_state as use_auth_state
+    from .cleanup import start_automatic_cleanup as start_automatic_cleanup
+    from .codec.creds import init_auth_creds as init_auth_creds
     from .config import Settings as Settings
-    from .creds import init_auth_creds as init_auth_creds
+    from .doctor.run import diagnose as diagnose
+    from .doctor.run import repair as repair
     from .errors import AccessDenied as AccessDenied
     from .errors import CodecError as CodecError
     from .errors import CompanyQuarantined as CompanyQuarantined
@@ -39,21 +43,17 @@ if TYPE_CHECKING:
     from .errors import UnreadKeyError as UnreadKeyError
     from .errors import VerificationFailed as VerificationFailed
     from .errors import WriteRefused as WriteRefused
-    from .flag import use_auth_state as use_auth_state
-    from .folders.folder import FolderAuthState as FolderAuthState
-    from .folders.folder import use_multi_file_auth_state as use_multi_file_auth_state
-    from .lease import Lease as Lease
-    from .moving.exporting import export_folder as export_folder
-    from .moving.importing import import_folder as import_folder
-    from .moving.verifying import verify_folder as verify_folder
-    from .pool import SessionPool as SessionPool
-    from .rest import Rest as Rest
-    from .rest import open_rest as open_rest
-    from .state import AuthState as AuthState
-    from .state import use_supabase_auth_state as use_supabase_auth_state
-    from .store import SupabaseKeyStore as SupabaseKeyStore
+    from .files.folder import FolderAuthState as FolderAuthState
+    from .files.folder import use_multi_file_auth_state as use_multi_file_auth_state
+    from .leases.lease import Lease as Lease
+    from .pool.session_pool import SessionPool as SessionPool
+    from .rest.client import Rest as Rest
+    from .rest.client import open_rest as open_rest
+    from .store.key_store import SupabaseKeyStore as SupabaseKeyStore
+    from .transfer.export_folder import export_folder as export_folder
+    from .transfer.import_folder import import_folder as import_folder
+    from .transfer.verify import verify_folder as verify_folder
     from .types import SignalKeyStore as SignalKeyStore
-    from .worker import start_automatic_cleanup as start_automatic_cleanup
 
 __version__ = "0.2.0"
 
@@ -68,25 +68,25 @@ _ERRORS = (
 # Loaded when first asked for: the HTTP client alone takes longer to import than `--help` may take.
 _HOMES = {
     **dict.fromkeys(_ERRORS, "errors"),
-    "AuthState": "state",
-    "FolderAuthState": "folders.folder",
-    "Lease": "lease",
-    "Rest": "rest",
-    "SessionPool": "pool",
+    "AuthState": "auth_state.database",
+    "FolderAuthState": "files.folder",
+    "Lease": "leases.lease",
+    "Rest": "rest.client",
+    "SessionPool": "pool.session_pool",
     "Settings": "config",
     "SignalKeyStore": "types",
-    "SupabaseKeyStore": "store",
-    "diagnose": "care.doctor",
-    "export_folder": "moving.exporting",
-    "import_folder": "moving.importing",
-    "init_auth_creds": "creds",
-    "open_rest": "rest",
-    "repair": "care.doctor",
-    "start_automatic_cleanup": "worker",
-    "use_auth_state": "flag",
-    "use_multi_file_auth_state": "folders.folder",
-    "use_supabase_auth_state": "state",
-    "verify_folder": "moving.verifying",
+    "SupabaseKeyStore": "store.key_store",
+    "diagnose": "doctor.run",
+    "export_folder": "transfer.export_folder",
+    "import_folder": "transfer.import_folder",
+    "init_auth_creds": "codec.creds",
+    "open_rest": "rest.client",
+    "repair": "doctor.run",
+    "start_automatic_cleanup": "cleanup",
+    "use_auth_state": "auth_state.feature_flag",
+    "use_multi_file_auth_state": "files.folder",
+    "use_supabase_auth_state": "auth_state.database",
+    "verify_folder": "transfer.verify",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a list, made of the one table above

@@ -24,8 +24,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .clients import ClientKeys, CredsSaver, require_family
-from .transactions import KeyedLocks, TransactionalKeys
+from .clients.base import ClientKeys, CredsSaver, require_family
+from .clients.transactions import KeyedLocks, TransactionalKeys
 from .types import Creds, SignalDataSet, SignalKeyStore
 
 try:
@@ -47,7 +47,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from .state import AuthState
+    from .auth_state.database import AuthState
 
 _proto: Any = WAProto_pb2
 _NESTED = ("signed_pre_key", "account_settings")

@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from .clients import ClientKeys, CredsSaver, require_family
+from .clients.base import ClientKeys, CredsSaver, require_family
 from .types import Creds, SignalDataSet
 
 try:
@@ -35,7 +35,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from .state import AuthState
+    from .auth_state.database import AuthState
 
 _T = TypeVar("_T")
 _Handler = Callable[[Any], Awaitable[Any]]

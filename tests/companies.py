@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from supabase_auth_state.care.rawrows import RawAuth, RawChange, RawKey, RawRows
-from supabase_auth_state.folders.filenames import KeyRef, parse_file_name
+from supabase_auth_state.files.names import KeyRef, parse_file_name
+from supabase_auth_state.transfer.rows import RawAuth, RawChange, RawKey, RawRows
 
 BAILEYS = Path(__file__).parent / "fixtures" / "baileys"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from benchmarks.contestants.base import StoreContestant
 from supabase_auth_state import use_supabase_auth_state
-from supabase_auth_state.bufferjson import revive
-from supabase_auth_state.rest import Rest
-from supabase_auth_state.state import AuthState
+from supabase_auth_state.auth_state.database import AuthState
+from supabase_auth_state.codec.bufferjson import revive
+from supabase_auth_state.rest.client import Rest
 
 LIBRARY, OWNER = "this library", "this library, lease + cache"
 

@@ -15,7 +15,7 @@ from benchmarks.contestants.node import FILES, NodeContestant
 from benchmarks.contestants.port import Port
 from benchmarks.stats import timed
 from supabase_auth_state import use_supabase_auth_state
-from supabase_auth_state.rest import Rest, open_rest
+from supabase_auth_state.rest.client import Rest, open_rest
 
 COLD_START, REQUESTS = "cold start, creds + 335 keys", "cold start, requests"
 

@@ -17,9 +17,9 @@ from benchmarks.contestants.base import KeyStore
 from benchmarks.contestants.library import Library
 from benchmarks.stats import Action, timed
 from devstack.local import LocalStack
-from supabase_auth_state.bufferjson import revive
+from supabase_auth_state.codec.bufferjson import revive
 from supabase_auth_state.config import Settings
-from supabase_auth_state.rest import open_rest
+from supabase_auth_state.rest.client import open_rest
 
 SIZES = (100, 1_000, 10_000)
 OPEN = 30

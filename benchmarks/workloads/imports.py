@@ -20,7 +20,7 @@ from benchmarks import sample
 from benchmarks.bench import Bench
 from benchmarks.contestants.floor import upsert, upsert_body
 from benchmarks.contestants.library import LIBRARY
-from supabase_auth_state.moving.importing_each import CONCURRENCY, Outcome, import_each
+from supabase_auth_state.transfer.import_each import CONCURRENCY, Outcome, import_each
 
 BARE = "bare bulk upserts"
 _ANY_COMPANY = "962302000000000"

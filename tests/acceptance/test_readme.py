@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from devstack import Stack
-from supabase_auth_state.cli import build_parser
+from supabase_auth_state.cli.main import build_parser
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

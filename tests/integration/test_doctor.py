@@ -15,18 +15,11 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from devstack import Stack
-from supabase_auth_state import (
-    ConfigurationError,
-    FolderError,
-    LeaseHeld,
-    LeaseLost,
-    Rest,
-    codec,
-)
-from supabase_auth_state.care.doctor import diagnose, repair
-from supabase_auth_state.care.prekeys import FEWEST_KEPT, pre_key_report, reap_pre_keys
-from supabase_auth_state.care.rawrows import RawRows
-from supabase_auth_state.folders.filenames import KeyRef
+from supabase_auth_state import ConfigurationError, FolderError, LeaseHeld, LeaseLost, Rest, codec
+from supabase_auth_state.doctor.pre_keys import FEWEST_KEPT, pre_key_report, reap_pre_keys
+from supabase_auth_state.doctor.run import diagnose, repair
+from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.transfer.rows import RawRows
 from tests.companies import Documents, company, documents, legacy, sample
 from tests.interop.account import ALICE, BOB, Account
 from tests.interop.node import NodeError, NodePeer

@@ -19,8 +19,8 @@ from supabase_auth_state import (
     use_auth_state,
 )
 from supabase_auth_state.config import FLAG_VARIABLE
-from supabase_auth_state.moving.exporting import export_folder
-from supabase_auth_state.moving.importing import import_folder
+from supabase_auth_state.transfer.export_folder import export_folder
+from supabase_auth_state.transfer.import_folder import import_folder
 from tests.values import BAILEYS
 
 

@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from supabase_auth_state import InvalidRequest, LeaseLost, Rest
-from supabase_auth_state.folders.filenames import KeyRef
-from supabase_auth_state.lease import acquire_lease
-from supabase_auth_state.moving.documents import CREDS, Document
-from supabase_auth_state.moving.rows import Batch, CompanyWriter, batches, read_company
+from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.leases.lease import acquire_lease
+from supabase_auth_state.transfer.company import Batch, CompanyWriter, batches, read_company
+from supabase_auth_state.transfer.documents import CREDS, Document
 
 TIME = 1760000000.123456
 ODD = ["", " ", "a\tb", "\\", '"', "\n", "\r\n", "ä\u2028é", "🦊", "null", "[1]"]

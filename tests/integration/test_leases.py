@@ -23,7 +23,7 @@ from supabase_auth_state import (
     open_rest,
     use_supabase_auth_state,
 )
-from supabase_auth_state.lease import acquire_lease, clock
+from supabase_auth_state.leases.lease import acquire_lease, clock
 
 Db = psycopg.Connection[Any]
 UPSERT = {"Prefer": "resolution=merge-duplicates,return=minimal"}
@@ -463,7 +463,7 @@ async def test_a_clock_that_jumps_does_not_decide_who_may_write(
     old = await open_auth(lease=True)
     await old.keys.set({"session": {"1.0": {"by": "old"}}})
     now = clock()
-    monkeypatch.setattr("supabase_auth_state.lease.clock", lambda: now + jump)
+    monkeypatch.setattr("supabase_auth_state.leases.lease.clock", lambda: now + jump)
     assert old.lease.holds() is (jump < 0)
     await old.keys.set({"session": {"1.0": {"by": "old, after the jump"}}})
     expire(db, company_id)

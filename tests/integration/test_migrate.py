@@ -24,11 +24,11 @@ from supabase_auth_state.errors import (
     StoreUnavailable,
     VerificationFailed,
 )
-from supabase_auth_state.lease import acquire_lease
-from supabase_auth_state.moving.exporting import export_folder
-from supabase_auth_state.moving.importing import import_folder
-from supabase_auth_state.moving.importing_each import Outcome, import_each
-from supabase_auth_state.moving.verifying import verify_folder
+from supabase_auth_state.leases.lease import acquire_lease
+from supabase_auth_state.transfer.export_folder import export_folder
+from supabase_auth_state.transfer.import_each import Outcome, import_each
+from supabase_auth_state.transfer.import_folder import import_folder
+from supabase_auth_state.transfer.verify import verify_folder
 from tests.interop.node import run_node
 from tests.values import BAILEYS, auth_rows, rows
 

@@ -135,7 +135,7 @@ async def test_the_default_pool_opens_one_set_of_connections_with_leases_and_clo
     async def connect(company: str, auth: AuthState) -> Session:
         return Session(company, auth)
 
-    monkeypatch.setattr("supabase_auth_state.rest.open_rest", open_and_keep)
+    monkeypatch.setattr("supabase_auth_state.rest.client.open_rest", open_and_keep)
     async with SessionPool(connect) as pool:
         first, second = [await pool.get(f"{company_id}-{number}") for number in (1, 2)]
         assert first.auth.lease is not None

@@ -13,9 +13,9 @@ import pytest
 
 from supabase_auth_state import Rest
 from supabase_auth_state.errors import FolderError
-from supabase_auth_state.moving.backups import find_backup
-from supabase_auth_state.moving.importing import import_folder
-from supabase_auth_state.moving.purge import PurgeReport, purge_files
+from supabase_auth_state.transfer.backups import find_backup
+from supabase_auth_state.transfer.import_folder import import_folder
+from supabase_auth_state.transfer.purge import PurgeReport, purge_files
 from tests.values import BAILEYS
 
 

@@ -11,14 +11,9 @@ import pytest
 
 from devstack import LocalStack
 from supabase_auth_state import LeaseHeld, Rest, Settings, open_rest, start_automatic_cleanup
-from supabase_auth_state.backoff import Timing
-from supabase_auth_state.lease import acquire_lease
-from supabase_auth_state.worker import (
-    CLEANUP_LEASE,
-    CleanupReport,
-    run_cleanup,
-    schedule_cleanup,
-)
+from supabase_auth_state.cleanup import CLEANUP_LEASE, CleanupReport, run_cleanup, schedule_cleanup
+from supabase_auth_state.leases.lease import acquire_lease
+from supabase_auth_state.rest.backoff import Timing
 
 LONG = 60.0
 """Seconds that nothing here should take; a test that needs them has failed."""

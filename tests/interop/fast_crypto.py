@@ -17,7 +17,7 @@ from WAeys.Signal.Group import sender_key_message
 from WAeys.Utils import crypto
 from WAeys.Utils.logger import ILogger
 
-from supabase_auth_state import xeddsa
+from supabase_auth_state.codec import xeddsa
 
 
 @contextmanager

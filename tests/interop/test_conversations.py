@@ -12,7 +12,7 @@ from nacl import bindings
 from pyaileys.crypto.curve25519_signature import curve25519_sign, curve25519_verify
 from WAeys.Utils import crypto
 
-from supabase_auth_state import xeddsa
+from supabase_auth_state.codec import xeddsa
 from supabase_auth_state.config import Settings
 from tests.interop import fast_crypto as fast
 from tests.interop.python_peer import Open, PyaileysParty, WAeysParty

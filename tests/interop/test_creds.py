@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from supabase_auth_state.codec import check_creds, decode_creds, encode_creds
-from supabase_auth_state.creds import init_auth_creds, verify_signed_pre_key
+from supabase_auth_state.codec.creds import init_auth_creds, verify_signed_pre_key
 from tests.interop.node import run_node
 from tests.values import BAILEYS
 

@@ -20,12 +20,7 @@ from pyaileys.wabinary.types import BinaryNode
 from supabase_auth_state import AuthState, use_supabase_auth_state
 from supabase_auth_state.config import Settings
 from supabase_auth_state.errors import FamilyMismatch, StoreUnavailable
-from supabase_auth_state.pyaileys import (
-    creds_from_rows,
-    creds_to_rows,
-    new_creds,
-    whatsapp_client,
-)
+from supabase_auth_state.pyaileys import creds_from_rows, creds_to_rows, new_creds, whatsapp_client
 from supabase_auth_state.types import SignalDataSet
 
 ALICE = "15550100001:1@s.whatsapp.net"

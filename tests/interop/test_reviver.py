@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from supabase_auth_state.codec import decode, decode_creds
-from supabase_auth_state.folders.filenames import KeyRef
-from supabase_auth_state.folders.folder import (
+from supabase_auth_state.files.folder import (
     FolderKey,
     read_folder,
     use_multi_file_auth_state,
     write_folder,
 )
+from supabase_auth_state.files.names import KeyRef
 from tests.interop.node import run_node
 from tests.values import BAILEYS, auth_rows, rows
 

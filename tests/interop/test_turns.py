@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from supabase_auth_state.config import Settings
-from supabase_auth_state.moving.exporting import export_folder
-from supabase_auth_state.moving.importing import import_folder
+from supabase_auth_state.transfer.export_folder import export_folder
+from supabase_auth_state.transfer.import_folder import import_folder
 from tests.interop.account import ALICE, BOB, GROUP, Account
 from tests.interop.fast_crypto import fast_crypto
 from tests.interop.node import NodePeer

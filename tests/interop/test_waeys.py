@@ -20,8 +20,8 @@ from WAeys.Utils.validate_connection import encode_signed_device_identity
 from WAeys.WAProto.WAProto import ADVSignedDeviceIdentity
 
 from supabase_auth_state import AuthState, use_supabase_auth_state
+from supabase_auth_state.codec.creds import init_auth_creds
 from supabase_auth_state.config import Settings
-from supabase_auth_state.creds import init_auth_creds
 from supabase_auth_state.errors import FamilyMismatch, StoreUnavailable
 from supabase_auth_state.types import SignalDataSet
 from supabase_auth_state.waeys import WAeysState

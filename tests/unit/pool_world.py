@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from supabase_auth_state.backoff import Timing
 from supabase_auth_state.errors import LeaseHeld, LeaseLost
-from supabase_auth_state.pool import SessionPool
+from supabase_auth_state.pool.session_pool import SessionPool
+from supabase_auth_state.rest.backoff import Timing
 
 
 class FakeTime:

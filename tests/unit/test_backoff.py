@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from supabase_auth_state.backoff import delay
+from supabase_auth_state.rest.backoff import delay
 
 
 def shortest() -> float:

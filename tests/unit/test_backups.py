@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from supabase_auth_state.errors import FolderError
-from supabase_auth_state.folders.filenames import KeyRef
-from supabase_auth_state.folders.folder import read_folder
-from supabase_auth_state.moving.backups import back_up_company, back_up_folder, find_backup
-from supabase_auth_state.moving.documents import CREDS, Document, folder_documents
-from supabase_auth_state.moving.rows import Company
+from supabase_auth_state.files.folder import read_folder
+from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.transfer.backups import back_up_company, back_up_folder, find_backup
+from supabase_auth_state.transfer.company import Company
+from supabase_auth_state.transfer.documents import CREDS, Document, folder_documents
 from tests.values import BAILEYS
 
 

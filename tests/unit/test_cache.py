@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from supabase_auth_state.cache import ABSENT, OwnerCache, Stored
+from supabase_auth_state.store.owner_cache import ABSENT, OwnerCache, Stored
 
 DAY = 86400.0
 SESSION = ("session", "1.0")

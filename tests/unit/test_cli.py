@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from supabase_auth_state import __version__, errors
-from supabase_auth_state.cli import build_parser, main
-from supabase_auth_state.commands import exits
-from supabase_auth_state.commands.migrations import migration_files
+from supabase_auth_state.cli import exits
+from supabase_auth_state.cli.main import build_parser, main
+from supabase_auth_state.cli.migrations import migration_files
 from supabase_auth_state.errors import (
     AccessDenied,
     CodecError,
@@ -71,7 +71,7 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Any:
         async def verify_folder(*_: Any, **__: Any) -> None:
             raise error
 
-        monkeypatch.setattr("supabase_auth_state.moving.verifying.verify_folder", verify_folder)
+        monkeypatch.setattr("supabase_auth_state.transfer.verify.verify_folder", verify_folder)
 
     return arrange
 

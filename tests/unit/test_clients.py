@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from supabase_auth_state.clients import ClientKeys, CredsSaver, require_family
+from supabase_auth_state.clients.base import ClientKeys, CredsSaver, require_family
 from supabase_auth_state.errors import FamilyMismatch, StoreUnavailable
 from supabase_auth_state.types import Creds, SignalDataSet
 

@@ -11,12 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_auth_state.codec import (
-    check,
-    check_creds,
-    decode_creds,
-    encode_creds,
-)
+from supabase_auth_state.codec import check, check_creds, decode_creds, encode_creds
 from supabase_auth_state.errors import CodecError
 from tests.values import (
     KEY_TYPES,

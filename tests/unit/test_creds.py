@@ -6,9 +6,8 @@ import json
 import pytest
 from nacl.bindings import crypto_scalarmult_base
 
-from supabase_auth_state import xeddsa
-from supabase_auth_state.codec import check_creds, decode_creds, encode_creds
-from supabase_auth_state.creds import init_auth_creds, verify_signed_pre_key
+from supabase_auth_state.codec import check_creds, decode_creds, encode_creds, xeddsa
+from supabase_auth_state.codec.creds import init_auth_creds, verify_signed_pre_key
 from tests.values import BAILEYS, same
 
 

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_auth_state import codec
-from supabase_auth_state.care.examination import examine
-from supabase_auth_state.care.findings import CODES, Chart, Finding, Report
-from supabase_auth_state.care.rawrows import RawRows
-from supabase_auth_state.creds import init_auth_creds
-from supabase_auth_state.folders.filenames import KeyRef
+from supabase_auth_state.codec.creds import init_auth_creds
+from supabase_auth_state.doctor.examination import examine
+from supabase_auth_state.doctor.findings import CODES, Chart, Finding, Report
+from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.transfer.rows import RawRows
 from tests.companies import Documents, company, documents, legacy, repaired, sample
 
 DOCS = Path(__file__).parents[2] / "docs" / "doctor.md"

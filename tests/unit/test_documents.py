@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from supabase_auth_state.folders.filenames import KeyRef
-from supabase_auth_state.moving.documents import (
+from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.transfer.documents import (
     CREDS,
     Document,
     Match,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from supabase_auth_state.doubt import forgets
+from supabase_auth_state.store.unread_guard import forgets
 
 
 def record(*base_keys: str) -> dict[str, Any]:

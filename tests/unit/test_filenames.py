@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_auth_state.folders import filenames
-from supabase_auth_state.folders.filenames import KeyRef, colliding, file_name, parse_file_name
+from supabase_auth_state.files import names as filenames
+from supabase_auth_state.files.names import KeyRef, colliding, file_name, parse_file_name
 from tests.values import BAILEYS
 
 NAMES = [

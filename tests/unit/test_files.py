@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supabase_auth_state.folders.files import read_content
+from supabase_auth_state.files.atomic import read_content
 
 
 @pytest.mark.parametrize("expected", [0, 1, 49_999, 50_000, 50_001, 100_000])

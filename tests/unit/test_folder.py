@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from supabase_auth_state.errors import CodecError, FolderError
-from supabase_auth_state.folders import files
-from supabase_auth_state.folders.filenames import KeyRef
-from supabase_auth_state.folders.folder import FolderKey, read_folder, snapshot, write_folder
+from supabase_auth_state.files import atomic as files
+from supabase_auth_state.files.folder import FolderKey, read_folder, snapshot, write_folder
+from supabase_auth_state.files.names import KeyRef
 from tests.values import BAILEYS
 
 SAMPLES = ["v7-small", "v7-337", "v6-small"]
@@ -156,7 +156,7 @@ def test_a_file_that_vanishes_while_the_folder_is_read_is_a_problem(
     def vanish(folder: Path, name: str, size: int) -> bytes:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr("supabase_auth_state.folders.folder.read_content", vanish)
+    monkeypatch.setattr("supabase_auth_state.files.folder.read_content", vanish)
     contents = read_folder(folder)
     assert len(contents.problems) == 28
     assert contents.creds is None
@@ -277,9 +277,7 @@ def test_names_that_the_file_system_does_not_tell_apart_are_an_error(
     def on_a_file_system_without_case(path: Path, text: str, **more: Any) -> None:
         real(path.with_name(path.name.lower()), text, **more)
 
-    monkeypatch.setattr(
-        "supabase_auth_state.folders.folder.write_new", on_a_file_system_without_case
-    )
+    monkeypatch.setattr("supabase_auth_state.files.folder.write_new", on_a_file_system_without_case)
     value = {"keyData": "AQ=="}
     keys = [FolderKey(KeyRef("app-state-sync-key", key_id), value) for key_id in ("AAAA", "aaaa")]
     with pytest.raises(FolderError, match="case"):

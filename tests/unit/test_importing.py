@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from supabase_auth_state.folders.filenames import KeyRef
-from supabase_auth_state.moving.documents import CREDS, Document
-from supabase_auth_state.moving.importing import Plan, plan_import
-from supabase_auth_state.moving.rows import BATCH_ROWS, Company, batches
+from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.transfer.company import BATCH_ROWS, Company, batches
+from supabase_auth_state.transfer.documents import CREDS, Document
+from supabase_auth_state.transfer.import_folder import Plan, plan_import
 
 FILE_TIME = 1_700_000_000.0
 ONE, TWO = KeyRef("device-list", "1"), KeyRef("device-list", "2")

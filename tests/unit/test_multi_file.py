@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from supabase_auth_state.codec import check_creds
-from supabase_auth_state.creds import verify_signed_pre_key
+from supabase_auth_state.codec.creds import verify_signed_pre_key
 from supabase_auth_state.errors import CodecError, FolderError, UnreadKeyError
-from supabase_auth_state.folders import files
-from supabase_auth_state.folders.folder import read_folder, use_multi_file_auth_state
+from supabase_auth_state.files import atomic as files
+from supabase_auth_state.files.folder import read_folder, use_multi_file_auth_state
 from supabase_auth_state.types import SignalKeyStore
 from tests.values import BAILEYS
 
@@ -319,7 +319,7 @@ async def test_a_call_after_a_cancelled_one_waits_until_that_has_left_the_disk(
             go_on.wait(30)
         real(*args)
 
-    monkeypatch.setattr("supabase_auth_state.folders.multi_file.replace", slow)
+    monkeypatch.setattr("supabase_auth_state.files.multi_file.replace", slow)
     cancelled = asyncio.create_task(auth.keys.set({"of-tomorrow": {"1": "slow"}}))
     await asyncio.to_thread(on_disk.wait, 30)
     cancelled.cancel()

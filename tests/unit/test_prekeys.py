@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_auth_state.care.prekeys import (
+from supabase_auth_state.doctor.pre_keys import (
     FEWEST_KEPT,
     Counters,
     read_counters,
@@ -16,9 +16,9 @@ from supabase_auth_state.care.prekeys import (
     reapable,
     summarize,
 )
-from supabase_auth_state.care.rawrows import RawAuth, RawKey
 from supabase_auth_state.errors import CodecError, ConfigurationError
-from supabase_auth_state.folders.filenames import KeyRef
+from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.transfer.rows import RawAuth, RawKey
 from tests.companies import sample
 
 DAY = 86400.0

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 
-from supabase_auth_state.moving.progress import ProgressBar
+from supabase_auth_state.transfer.progress import ProgressBar
 
 
 class Terminal(io.StringIO):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from supabase_auth_state.errors import FolderError
-from supabase_auth_state.moving.quiet import read_quiet_folder, refuse_if_changed
+from supabase_auth_state.transfer.quiet import read_quiet_folder, refuse_if_changed
 from tests.values import BAILEYS
 
 

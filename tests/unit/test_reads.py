@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from supabase_auth_state.reads import JoinedReads, split
+from supabase_auth_state.store.joined_reads import JoinedReads, split
 
 
 class Fetching:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from supabase_auth_state.errors import StoreUnavailable
-from supabase_auth_state.renewals import Renewals
+from supabase_auth_state.leases.renewals import Renewals
 
 
 class FakeLease:
@@ -55,7 +55,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         pauses.append(seconds)
         await sleep(0.001)
 
-    monkeypatch.setattr("supabase_auth_state.renewals.asyncio.sleep", short)
+    monkeypatch.setattr("supabase_auth_state.leases.renewals.asyncio.sleep", short)
     return pauses
 
 

@@ -24,7 +24,7 @@ from supabase_auth_state import (
     WriteRefused,
     open_rest,
 )
-from supabase_auth_state.backoff import Timing
+from supabase_auth_state.rest.backoff import Timing
 
 URL = "http://project.test"
 KEY = "sb_secret_do-not-print-me"

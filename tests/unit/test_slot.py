@@ -13,8 +13,8 @@ from supabase_auth_state.errors import (
     PoolError,
     SessionBackoff,
 )
-from supabase_auth_state.pool import SessionPool
-from supabase_auth_state.slot import Ending, ending_of
+from supabase_auth_state.pool.session_pool import SessionPool
+from supabase_auth_state.pool.slot import Ending, ending_of
 from tests.unit.pool_world import Factory, Session, World, gate, idle, new_world
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from supabase_auth_state.commands.tables import human_bytes, table
+from supabase_auth_state.cli.tables import human_bytes, table
 
 
 def test_numbers_are_flush_right_and_text_is_flush_left() -> None:

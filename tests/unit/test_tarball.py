@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from supabase_auth_state.moving.tarball import Member, tarball
+from supabase_auth_state.transfer.tarball import Member, tarball
 
 LONG = "é" * 120 + ".json"
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from supabase_auth_state.times import seconds, timestamp
+from supabase_auth_state.rest.timestamps import seconds, timestamp
 
 
 @pytest.mark.parametrize(

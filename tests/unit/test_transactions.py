@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from supabase_auth_state.clients.transactions import KeyedLocks, TransactionalKeys
 from supabase_auth_state.errors import StoreUnavailable
-from supabase_auth_state.transactions import KeyedLocks, TransactionalKeys
 from supabase_auth_state.types import SignalDataSet, SignalKeyStore
 
 

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from supabase_auth_state import ConfigurationError, Rest, Settings, StoreUnavailable, open_rest
-from supabase_auth_state.transport import (
+from supabase_auth_state.rest.transport import (
     AiohttpTransport,
     is_stood_in_for,
     limits_of,

@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from supabase_auth_state.backoff import Timing
+from supabase_auth_state.cleanup import (
+    CleanupReport,
+    parse_interval,
+    run_cleanup,
+    start_automatic_cleanup,
+)
 from supabase_auth_state.errors import (
     ConfigurationError,
     LeaseHeld,
     SchemaMissing,
     StoreUnavailable,
 )
-from supabase_auth_state.worker import (
-    CleanupReport,
-    parse_interval,
-    run_cleanup,
-    start_automatic_cleanup,
-)
+from supabase_auth_state.rest.backoff import Timing
 
 STATS = {"rows": 7, "bytes": 700, "expired": 0, "by_type": {}, "by_company": []}
 
@@ -106,7 +106,7 @@ def time() -> FakeTime:
 def patched_open_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a FakeRest stand where a client is taken."""
     monkeypatch.setattr(
-        "supabase_auth_state.worker.open_rest", lambda settings=None, client=None: client
+        "supabase_auth_state.cleanup.open_rest", lambda settings=None, client=None: client
     )
 
 
@@ -255,7 +255,7 @@ async def test_stop_during_a_run_waits_for_the_batch_and_no_other(time: FakeTime
 async def test_stop_during_a_request_that_never_ends_gives_it_up_and_the_lease_back(
     time: FakeTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supabase_auth_state.worker._STOP_WITHIN", 0.0)
+    monkeypatch.setattr("supabase_auth_state.cleanup._STOP_WITHIN", 0.0)
     batch = SlowBatch()
     rest: Any = FakeRest(batch)
     worker = start_automatic_cleanup("6h", client=rest, timing=time.timing)
@@ -276,7 +276,7 @@ async def test_connections_opened_here_are_closed(
     time: FakeTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rest: Any = FakeRest()
-    monkeypatch.setattr("supabase_auth_state.worker.open_rest", lambda settings, client: rest)
+    monkeypatch.setattr("supabase_auth_state.cleanup.open_rest", lambda settings, client: rest)
     async with start_automatic_cleanup("6h", timing=time.timing):
         await time.next_pause()
     assert rest.closed
@@ -301,6 +301,6 @@ async def test_a_bad_interval_is_refused_before_anything_is_opened(
     def never(*args: Any, **options: Any) -> None:
         pytest.fail("opened")
 
-    monkeypatch.setattr("supabase_auth_state.worker.open_rest", never)
+    monkeypatch.setattr("supabase_auth_state.cleanup.open_rest", never)
     with pytest.raises(ConfigurationError, match="six hours"):
         start_automatic_cleanup("six hours")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_auth_state import InvalidRequest, LeaseLost, StoreUnavailable
-from supabase_auth_state.writes import Change, GroupCommit, joined
+from supabase_auth_state.store.group_commit import Change, GroupCommit, joined
 
 
 class Database:

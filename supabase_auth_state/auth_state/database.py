@@ -1,0 +1,208 @@
+"""The auth state of one company: creds, keys, and who may write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from supabase_auth_state import codec
+from supabase_auth_state.codec.creds import init_auth_creds
+from supabase_auth_state.config import Settings, check_company_id
+from supabase_auth_state.errors import ConfigurationError, FamilyMismatch, StoreError
+from supabase_auth_state.leases.lease import Lease, acquire_lease
+from supabase_auth_state.rest.client import Rest, open_rest
+from supabase_auth_state.store.key_store import SupabaseKeyStore
+from supabase_auth_state.types import Creds
+
+from .opening import Closing, Opening
+
+if TYPE_CHECKING:
+    from postgrest import AsyncPostgrestClient
+    from supabase import AsyncClient
+
+NewCreds = Callable[[], Creds]
+"""Makes the creds of a device that has never been linked."""
+
+
+class AuthState(Closing):
+    """What a WhatsApp client needs to go on as the same linked device.
+
+    Attributes:
+        company_id: the company.
+        creds: Baileys' creds under its own names, ``bytes`` for Buffers. Change it in place, or
+            replace it, and call `save_creds`.
+        keys: the Signal keys: `get`, `set`, `clear`.
+        lease: the ownership of the company, when it was opened with ``lease=True``. Its event
+            ``lost`` is set when another process has taken over: close the connection to WhatsApp
+            then.
+        family: the client family whose bytes these are.
+    """
+
+    def __init__(
+        self,
+        company_id: str,
+        creds: Creds,
+        keys: SupabaseKeyStore,
+        *,
+        lease: Lease | None,
+        family: str,
+        owned_rest: Rest | None,
+    ) -> None:
+        self.company_id = company_id
+        self.creds = creds
+        self.keys = keys
+        self.lease = lease
+        self.family = family
+        self._owned_rest = owned_rest
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"AuthState({self.company_id!r}, family={self.family!r}, lease={self.lease!r})"
+
+    async def save_creds(self) -> None:
+        """Store `creds` as they are now, durably; call it on every ``creds.update``.
+
+        Raises:
+            CodecError: something in creds cannot be stored as it is.
+            LeaseLost: this process no longer owns the company.
+            StoreError: the database refused or did not answer.
+        """
+        await self.keys.save_creds(self.creds)
+
+    async def warm(self) -> int:
+        """Read what a connection will ask for in one request; see `SupabaseKeyStore.warm`."""
+        return await self.keys.warm()
+
+    async def close(self) -> None:
+        """Wait for the writes under way, release the lease, close what was opened for it."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self.keys.settle()
+        finally:
+            try:
+                if self.lease is not None:
+                    await self.lease.release()
+            finally:
+                if self._owned_rest is not None:
+                    await self._owned_rest.close()
+
+
+def use_supabase_auth_state(
+    company_id: str,
+    *,
+    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    settings: Settings | None = None,
+    lease: bool = False,
+    lease_ttl: float = 30.0,
+    owner: str | None = None,
+    family: str = codec.BAILEYS,
+    new_creds: NewCreds | None = None,
+    cache_bytes: int = 64 << 20,
+) -> Opening[AuthState]:
+    """Open a company's auth state in Supabase; ``await`` it, or enter it with ``async with``.
+
+    A company that certainly has no row gets fresh creds, inserted only if they are still absent, so
+    that two processes that start it at once end with one identity.
+
+    The Python twin of Baileys' ``useMultiFileAuthState`` (7.0.0-rc14,
+    ``src/Utils/use-multi-file-auth-state.ts``).
+
+    Args:
+        company_id: the account, 1 to 255 characters.
+        client: a ``supabase.AsyncClient``, a ``postgrest.AsyncPostgrestClient`` or an `open_rest()`
+            to share; you close it.
+        settings: the project and its service key; from the environment or ``.env`` when absent.
+        lease: own the company: no other process can write it until this state is closed. Use it for
+            every process that connects to WhatsApp. With it, keys are also answered from memory.
+        lease_ttl: seconds after which another process may take over from one that died; 1 to 86400.
+        owner: a unique name for the holder of the lease, for people to read.
+        family: which clients understand the bytes; Baileys and WAeys are ``"baileys"``.
+        new_creds: makes fresh creds; Baileys' ``initAuthCreds`` when absent.
+        cache_bytes: how much to remember while the lease is held.
+
+    Raises:
+        ConfigurationError: the company_id, the URL or the key is not what it should be.
+        LeaseHeld: another process owns the company.
+        FamilyMismatch: the rows belong to another kind of client.
+        CodecError: the stored creds cannot be read for certain.
+        StoreError: the database refused or did not answer. It is never taken for "no creds".
+    """
+    check_company_id(company_id)
+
+    async def open_it() -> AuthState:
+        rest = open_rest(settings, client=client)
+        owned = rest if client is None else None
+        held: Lease | None = None
+        try:
+            if lease:
+                held = await acquire_lease(rest, company_id, ttl=lease_ttl, owner=owner)
+            keys = SupabaseKeyStore(
+                rest, company_id, family=family, lease=held, cache_bytes=cache_bytes
+            )
+            creds = await _load_creds(rest, company_id, family, new_creds, held)
+            return AuthState(company_id, creds, keys, lease=held, family=family, owned_rest=owned)
+        except BaseException:
+            if held is not None:
+                await held.release()
+            if owned is not None:
+                await owned.close()
+            raise
+
+    return Opening(open_it)
+
+
+async def _load_creds(
+    rest: Rest, company_id: str, family: str, new_creds: NewCreds | None, lease: Lease | None
+) -> Creds:
+    creds = await read_creds(rest, company_id, family)
+    if creds is not None:
+        return creds
+    encoded = codec.encode_creds(
+        _fresh(company_id, family, new_creds), company_id=company_id, family=family
+    )
+    await rest.upsert(
+        "whatsapp_auth",
+        [{"company_id": company_id, "creds": encoded, "client_family": family}],
+        on_conflict="company_id",
+        ignore_duplicates=True,
+        headers=lease.headers if lease is not None else None,
+    )
+    # Whoever came first, the row is what counts.
+    creds = await read_creds(rest, company_id, family)
+    if creds is None:
+        raise StoreError(
+            f"creating company {company_id!r}: its row is gone again; somebody deletes it"
+        )
+    return creds
+
+
+async def read_creds(rest: Rest, company_id: str, family: str = codec.BAILEYS) -> Creds | None:
+    """Return a company's creds, or None when it certainly has no row.
+
+    Raises:
+        FamilyMismatch: the row belongs to another kind of client.
+        CodecError: the creds cannot be read for certain.
+        StoreError: the database refused or did not answer.
+    """
+    rows = await rest.select(
+        "whatsapp_auth", {"company_id": f"eq.{company_id}", "select": "creds,client_family"}
+    )
+    if not rows:
+        return None
+    stored_family = rows[0]["client_family"]
+    if stored_family != family:
+        raise FamilyMismatch(company_id, stored=stored_family, wanted=family)
+    return codec.decode_creds(rows[0]["creds"], company_id=company_id, family=family)
+
+
+def _fresh(company_id: str, family: str, new_creds: NewCreds | None) -> Creds:
+    if new_creds is not None:
+        return new_creds()
+    if family == codec.BAILEYS:
+        return init_auth_creds()
+    raise ConfigurationError(
+        f"company {company_id!r} has no row yet, and fresh creds of the family {family!r} are not "
+        "ours to make: pass new_creds="
+    )

@@ -1,0 +1,261 @@
+"""Deleting what has expired: once, or every few hours for as long as a process runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigurationError, LeaseHeld, SupabaseAuthStateError
+from .leases.lease import acquire_lease
+from .rest.backoff import Timing, delay
+from .rest.client import Rest, open_rest
+
+if TYPE_CHECKING:
+    from postgrest import AsyncPostgrestClient
+    from supabase import AsyncClient
+    from typing_extensions import Self
+
+    from .config import Settings
+
+log = logging.getLogger("supabase_auth_state")
+
+CLEANUP_LEASE = "supabase-auth-state/cleanup"
+"""The name under which one machine at a time cleans up, among the companies' leases."""
+
+_LEASE_TTL = 60.0
+_FIRST_WITHIN = 60.0
+_RETRY_AFTER = 30.0
+_STOP_WITHIN = 8.0
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True)
+class CleanupReport:
+    """What a run of the clean-up did.
+
+    Attributes:
+        deleted: rows deleted.
+        complete: whether nothing that had expired was left; False when the run was told to stop.
+        seconds: how long it took.
+        stats: ``whatsapp_storage_stats()`` after it: rows, bytes and expired rows, in all, by key
+            type and by company. None when the run was told to stop.
+    """
+
+    deleted: int
+    complete: bool
+    seconds: float
+    stats: Mapping[str, Any] | None
+
+
+async def run_cleanup(
+    rest: Rest,
+    *,
+    batch_size: int = 5000,
+    stopping: asyncio.Event | None = None,
+    timing: Timing | None = None,
+) -> CleanupReport:
+    """Delete everything that has expired, in small transactions, and measure what is left.
+
+    Args:
+        rest: where the database is.
+        batch_size: rows deleted in one transaction, at most.
+        stopping: ends the run after the batch under way.
+        timing: the clock, for tests.
+
+    Raises:
+        LeaseHeld: another process is cleaning up now; ``owner`` says which.
+        LeaseLost: this run was frozen for so long that another process has taken over.
+        StoreError: the database refused or did not answer. What was deleted before stays deleted.
+    """
+    now = (timing or Timing()).now
+    started = now()
+    stopping = stopping or asyncio.Event()
+    lease = await acquire_lease(rest, CLEANUP_LEASE, ttl=_LEASE_TTL)
+    deleted, complete = 0, False
+    try:
+        while not complete and not stopping.is_set():
+            lease.check()
+            batch = await rest.rpc("cleanup_expired_whatsapp_keys", {"p_batch_size": batch_size})
+            deleted += batch
+            complete = batch == 0
+    finally:
+        await lease.release()
+    stats = await rest.rpc("whatsapp_storage_stats", {}) if complete else None
+    return CleanupReport(deleted, complete, now() - started, stats)
+
+
+async def schedule_cleanup(rest: Rest, schedule: str | None = None) -> Mapping[str, Any]:
+    """Have the database clean up by itself, where it has ``pg_cron``.
+
+    Args:
+        rest: where the database is.
+        schedule: when, as cron writes it; ten minutes apart when absent; empty ends it.
+
+    Returns:
+        ``{"scheduled": True, "job": …, "schedule": …}``, or ``{"scheduled": False, "reason": …}``.
+
+    Raises:
+        StoreError: the database refused, e.g. the schedule, or did not answer.
+    """
+    params = {} if schedule is None else {"p_schedule": schedule}
+    answer: Mapping[str, Any] = await rest.rpc("schedule_whatsapp_cleanup", params)
+    return answer
+
+
+def parse_interval(interval: str | float) -> float:
+    """Return the seconds of ``"90s"``, ``"15m"``, ``"6h"``, ``"1d"`` or of a number of seconds.
+
+    Raises:
+        ConfigurationError: it is none of these, or shorter than a second.
+    """
+    text = str(interval).strip().lower()
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    seconds = float(match[1]) * _SECONDS[match[2] or "s"] if match else 0.0
+    if seconds < 1:
+        raise ConfigurationError(
+            f"{interval!r} is no interval of a second or more: write 90s, 15m, 6h or 1d"
+        )
+    return seconds
+
+
+class CleanupWorker:
+    """A clean-up that runs every few hours until it is stopped; made by `start_automatic_cleanup`.
+
+    Attributes:
+        last_report: what the last run did, or None before the first has ended.
+    """
+
+    def __init__(
+        self,
+        rest: Rest,
+        every: float,
+        *,
+        owned: bool,
+        on_report: Callable[[CleanupReport], object] | None,
+        timing: Timing,
+    ) -> None:
+        self.last_report: CleanupReport | None = None
+        self._rest = rest
+        self._every = every
+        self._owned = owned
+        self._on_report = on_report
+        self._timing = timing
+        self._stopping = asyncio.Event()
+        self._pausing: asyncio.Task[None] | None = None
+        self._running = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """End after the batch under way, or at once between runs. Returns when all is over."""
+        self._stopping.set()
+        if self._pausing is not None:
+            self._pausing.cancel()
+        await asyncio.wait({self._running}, timeout=_STOP_WITHIN)
+        # A request that finds no database is not worth waiting for: a batch happens or does not.
+        self._running.cancel()
+        await asyncio.wait({self._running})
+        if not self._running.cancelled():
+            self._running.result()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def _run(self) -> None:
+        try:
+            # Machines that start together do not clean up together.
+            await self._pause(min(self._every, _FIRST_WITHIN) * self._timing.random())
+            failures = 0
+            while not self._stopping.is_set():
+                failures = 0 if await self._try() else failures + 1
+                await self._pause(self._until_next(failures))
+        finally:
+            if self._owned:
+                await self._rest.close()
+
+    async def _pause(self, seconds: float) -> None:
+        if not self._stopping.is_set():
+            self._pausing = asyncio.ensure_future(self._timing.sleep(seconds))
+            await asyncio.wait({self._pausing})
+
+    def _until_next(self, failures: int) -> float:
+        if failures == 0:
+            return self._every * (0.9 + 0.2 * self._timing.random())
+        return delay(failures - 1, base=_RETRY_AFTER, cap=self._every, random=self._timing.random)
+
+    async def _try(self) -> bool:
+        try:
+            report = await run_cleanup(self._rest, stopping=self._stopping, timing=self._timing)
+        except LeaseHeld as held:
+            log.info("clean-up: %s is at it", held.owner)
+        except SupabaseAuthStateError as error:
+            log.warning("clean-up failed and is tried again: %s", error)
+            return False
+        else:
+            self._tell(report)
+        return True
+
+    def _tell(self, report: CleanupReport) -> None:
+        self.last_report = report
+        left = (
+            "{rows} rows of {bytes} bytes left".format_map(report.stats)
+            if report.stats is not None
+            else "stopped before the end"
+        )
+        log.info("clean-up: %d rows deleted in %.1f s, %s", report.deleted, report.seconds, left)
+        if self._on_report is None:
+            return
+        try:
+            self._on_report(report)
+        except Exception as error:  # noqa: BLE001 - the clean-up goes on without its audience
+            log.error("clean-up: on_report failed (%s)", type(error).__name__)
+
+
+def start_automatic_cleanup(
+    every: str | float = "6h",
+    *,
+    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    settings: Settings | None = None,
+    on_report: Callable[[CleanupReport], object] | None = None,
+    timing: Timing | None = None,
+) -> CleanupWorker:
+    """Clean up now and then for as long as this event loop runs, or until ``await worker.stop()``.
+
+    ::
+
+        async with start_automatic_cleanup("6h"):
+            await serve()
+
+    Any number of machines may do this: one cleans up at a time. The first run begins within a
+    minute, the following ones after ``every`` give or take a tenth. A run that fails is tried again
+    within half a minute, then after longer and longer pauses, none longer than ``every``.
+
+    Args:
+        every: the time between two runs, as ``"90s"``, ``"15m"``, ``"6h"``, ``"1d"`` or in seconds.
+        client: connections to share, as for ``use_supabase_auth_state``; you close it.
+        settings: the project and its service key; from the environment or ``.env`` when absent.
+        on_report: is called with the `CleanupReport` of every run.
+        timing: clock, sleep and chance, for tests.
+
+    Raises:
+        ConfigurationError: the interval is none, or the settings are missing or wrong.
+    """
+    seconds = parse_interval(every)
+    return CleanupWorker(
+        open_rest(settings, client=client),
+        seconds,
+        owned=client is None,
+        on_report=on_report,
+        timing=timing or Timing(),
+    )

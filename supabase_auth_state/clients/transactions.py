@@ -1,0 +1,180 @@
+"""Several writes of a client as one commit: the transactions a key store itself does not have.
+
+One message changes several rows: a first message from a new contact stores their identity, stores a
+session and deletes a used pre-key. A client that writes them one by one can be interrupted between
+two of them. :class:`TransactionalKeys` stands between such a client and a key store and turns all
+writes inside ``transaction`` into one ``set``, which the store commits whole or not at all.
+
+Used by the adapters for WAeys and pyaileys. Mirrors the meaning of Baileys 7.0.0-rc14,
+``src/Utils/auth-utils.ts``, ``addTransactionCapability``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import ChainMap
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakValueDictionary
+
+from supabase_auth_state.types import SignalDataSet, SignalKeyStore
+
+_Rows = dict[str, dict[str, Any]]
+
+
+class KeyedLocks:
+    """One lock per name, gone as soon as nobody holds it or waits for it."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, name: str) -> asyncio.Lock:
+        """Return the lock of ``name``; the caller keeps it alive."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
+
+@dataclass(eq=False)
+class _Transaction:
+    """What one open transaction has read and written. A None stands for "not stored"."""
+
+    keys: TransactionalKeys
+    outer: _Transaction | None
+    known: _Rows = field(default_factory=dict)
+    writes: _Rows = field(default_factory=dict)
+    failed_read: Exception | None = None
+    open: bool = True
+
+    def write(self, data: SignalDataSet) -> None:
+        for key_type, values in data.items():
+            self.known.setdefault(key_type, {}).update(values)
+            self.writes.setdefault(key_type, {}).update(values)
+
+
+_innermost: ContextVar[_Transaction | None] = ContextVar("innermost_transaction", default=None)
+
+
+class TransactionalKeys:
+    """A :class:`SignalKeyStore` over another one, with transactions.
+
+    Outside a transaction every call goes straight through. Transactions of tasks started inside one
+    belong to it; two stores never mix, whatever is open around them.
+    """
+
+    def __init__(self, keys: SignalKeyStore) -> None:
+        self._keys = keys
+        self._locks = KeyedLocks()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the running task is inside a transaction of this store."""
+        return bool(self._layers())
+
+    async def get(self, type: str, ids: Sequence[str]) -> dict[str, Any]:
+        """Return ``{id: value}`` as the store does; a transaction sees its own writes.
+
+        Within a transaction each row is read once. A read that fails also makes the transaction
+        fail at its end: clients take a failed read for "not stored" and would write over the row.
+        """
+        layers = self._layers()
+        if not layers:
+            return await self._keys.get(type, ids)
+        known = ChainMap(*(layer.known.setdefault(type, {}) for layer in layers))
+        unknown = [key_id for key_id in ids if key_id not in known]
+        if unknown:
+            stored = await self._read(layers[0], type, unknown)
+            for key_id in unknown:
+                # A sibling task may have written the row meanwhile: its value is the newer one.
+                layers[0].known[type].setdefault(key_id, stored.get(key_id))
+        return {key_id: _fresh(known[key_id]) for key_id in ids if known[key_id] is not None}
+
+    async def set(self, data: SignalDataSet) -> None:
+        """Store values and delete ids whose value is None: at once, or at the transaction's end."""
+        layers = self._layers()
+        if not layers:
+            await self._keys.set(data)
+            return
+        # What the client does to its objects later is not part of this write.
+        layers[0].write({key_type: _fresh(dict(values)) for key_type, values in data.items()})
+
+    async def clear(self) -> None:
+        """Delete every key of the company, at once."""
+        await self._keys.clear()
+
+    def transaction(self, key: str, /) -> AbstractAsyncContextManager[None]:
+        """Open a block that commits what is written in it as one ``set``; nothing when it raises.
+
+        The commit is durable when the block has ended. Transactions of the same ``key`` run one
+        after the other, commit included. A transaction inside another joins it: its writes are
+        committed with the outer one, or dropped when it raises itself.
+
+        Args:
+            key: what the transaction is about, such as the address of the contact.
+
+        Raises:
+            SupabaseAuthStateError: a read inside failed, or the commit did; nothing is stored.
+        """
+        return self._commit_after(key)
+
+    @asynccontextmanager
+    async def _commit_after(self, key: str) -> AsyncIterator[None]:
+        async with self._turn(key):
+            layer = _Transaction(self, outer=_innermost.get())
+            reset = _innermost.set(layer)
+            try:
+                yield
+            finally:
+                layer.open = False
+                _innermost.reset(reset)
+            await self._finish(layer)
+
+    def _turn(self, key: str) -> AbstractAsyncContextManager[Any]:
+        # No lock inside a transaction: two that wait for each other's key would wait forever.
+        return nullcontext() if self.in_transaction else self._locks.of(key)
+
+    def _layers(self) -> list[_Transaction]:
+        """Return the open transactions of this store around the running task, innermost first."""
+        layers = []
+        layer = _innermost.get()
+        while layer is not None:
+            if layer.keys is self and layer.open:
+                layers.append(layer)
+            layer = layer.outer
+        return layers
+
+    async def _read(self, layer: _Transaction, type: str, ids: Sequence[str]) -> dict[str, Any]:
+        try:
+            return await self._keys.get(type, ids)
+        except Exception as error:
+            layer.failed_read = error
+            raise
+
+    async def _finish(self, layer: _Transaction) -> None:
+        if layer.failed_read is not None:
+            raise layer.failed_read
+        around = self._layers()
+        if around:
+            around[0].write(layer.writes)
+        elif layer.writes:
+            await _to_its_end(self._keys.set(layer.writes))
+
+
+def _fresh(value: Any) -> Any:
+    """Return a value that shares nothing with this one that can change."""
+    if isinstance(value, dict):
+        return {name: _fresh(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_fresh(item) for item in value]
+    return bytes(value) if isinstance(value, (bytearray, memoryview)) else value
+
+
+async def _to_its_end(commit: Coroutine[Any, Any, None]) -> None:
+    """Await a commit; when cancelled, keep the caller's lock until its outcome is known."""
+    task = asyncio.ensure_future(commit)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -1,0 +1,209 @@
+"""What the doctor says about a company's rows. Pure; names of rows, never their values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.transfer.rows import RawChange
+
+Code: TypeAlias = Literal[
+    # One row, by itself.
+    "buffer-int-array",
+    "buffer-numeric-keys",
+    "buffer-encoded-twice",
+    "buffer-nested",
+    "buffer-legacy",
+    "buffer-bare-base64",
+    "buffer-for-text",
+    "json-text",
+    "wrong-name",
+    "unknown-name",
+    "unreadable",
+    "not-whole",
+    "key-pair",
+    "other-family",
+    # Creds.
+    "creds-missing",
+    "creds-number",
+    "creds-signature",
+    "account-signature",
+    "adv-secret",
+    # Rows that have to agree.
+    "lid-reverse-missing",
+    "lid-forward-missing",
+    "lid-disagrees",
+    "session-at-phone-number",
+    "pre-key-unknown",
+    "pre-key-newest-missing",
+    "sender-key-missing",
+    "app-state-key-missing",
+]
+"""Every kind of finding; ``docs/doctor.md`` explains each."""
+
+CODES: tuple[str, ...] = get_args(Code)
+
+CREDS: tuple[str, None] = ("creds", None)
+"""Where a finding about the creds is."""
+
+Where: TypeAlias = "KeyRef | tuple[str, None]"
+"""A row: a key's type and id, or `CREDS`."""
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or worth knowing, about one row.
+
+    Attributes:
+        code: what kind of thing.
+        key_type: Baileys' key type, or ``"creds"``.
+        key_id: the id within the type, or None for creds.
+        what: what is wrong.
+        repairable: a repair puts it right without guessing.
+        remedy: what a repair does; when there is none, why the row is left alone.
+        damage: False for what clients leave behind themselves and live with.
+    """
+
+    code: Code
+    key_type: str
+    key_id: str | None
+    what: str
+    repairable: bool
+    remedy: str
+    damage: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the finding as a JSON object."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        row = self.key_type if self.key_id is None else f"{self.key_type} {self.key_id!r}"
+        return f"{row}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in a company's rows, and what was put right.
+
+    Attributes:
+        company_id: the company.
+        family: its recorded client family, or None without creds.
+        keys: how many key rows it has.
+        findings: what is there now.
+        repaired: what was there before the repair and is gone.
+        backup: where the rows are kept as they were before the repair, when anything was changed.
+        in_use_by: who owned the company while it was read, if anybody did.
+    """
+
+    company_id: str
+    family: str | None
+    keys: int
+    findings: tuple[Finding, ...]
+    repaired: tuple[Finding, ...] = ()
+    backup: Path | None = None
+    in_use_by: str | None = None
+
+    @property
+    def damaged(self) -> bool:
+        """Whether anything is wrong that a client does not cope with by itself."""
+        return any(finding.damage for finding in self.findings)
+
+    @property
+    def repairable(self) -> tuple[Finding, ...]:
+        """The findings that a repair would put right."""
+        return tuple(finding for finding in self.findings if finding.repairable)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {
+            "company_id": self.company_id,
+            "family": self.family,
+            "keys": self.keys,
+            "in_use_by": self.in_use_by,
+            "damaged": self.damaged,
+            "findings": [finding.as_json() for finding in self.findings],
+            "repaired": [finding.as_json() for finding in self.repaired],
+            "backup": None if self.backup is None else str(self.backup),
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        family = self.family or "no creds"
+        yield f"company {self.company_id!r} ({family}, {self.keys} keys): {self._verdict()}"
+        if self.in_use_by is not None:
+            yield f"in use by {self.in_use_by!r}: what it changed meanwhile may seem not to agree"
+        yield from _section("repaired", self.repaired)
+        yield from _section("can be repaired", self.repairable)
+        alone = [finding for finding in self.findings if not finding.repairable]
+        yield from _section("left alone", [finding for finding in alone if finding.damage])
+        yield from _section("worth knowing", [finding for finding in alone if not finding.damage])
+        if self.backup is not None:
+            yield f"the rows as they were: {self.backup}"
+
+    def _verdict(self) -> str:
+        if not self.findings:
+            return "nothing left to repair" if self.repaired else "healthy"
+        return "damaged" if self.damaged else "healthy, with something worth knowing"
+
+
+def _section(title: str, findings: Sequence[Finding]) -> Iterator[str]:
+    if findings:
+        yield f"{title}: {len(findings)}"
+    for (code, remedy), same in groupby(findings, key=lambda f: (f.code, f.remedy)):
+        yield f"  {code} ({remedy})"
+        yield from _folded(list(same))
+
+
+def _folded(findings: Sequence[Finding]) -> Iterator[str]:
+    for finding in findings[:_SHOWN]:
+        yield f"    {finding}"
+    if len(findings) > _SHOWN:
+        yield f"    … and {len(findings) - _SHOWN} more"
+
+
+def _order(finding: Finding) -> tuple[int, str, str, str]:
+    code = CODES.index(finding.code)
+    return code, finding.remedy, finding.key_type, finding.key_id or ""
+
+
+class Chart:
+    """Collects what is found in a company, and what a repair would write.
+
+    Attributes:
+        change: what a repair would write.
+    """
+
+    def __init__(self) -> None:
+        self.change = RawChange()
+        self._findings: list[Finding] = []
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The findings by kind, then by row."""
+        return tuple(sorted(self._findings, key=_order))
+
+    def repair(
+        self, code: Code, where: Where, what: str, remedy: str, *, damage: bool = True
+    ) -> None:
+        """Note something that a repair puts right; the caller plans the ``change``."""
+        self._add(code, where, what, remedy, repairable=True, damage=damage)
+
+    def leave(
+        self, code: Code, where: Where, what: str, reason: str, *, damage: bool = True
+    ) -> None:
+        """Note something that is left alone, and why."""
+        self._add(code, where, what, reason, repairable=False, damage=damage)
+
+    def _add(
+        self, code: Code, where: Where, what: str, remedy: str, *, repairable: bool, damage: bool
+    ) -> None:
+        key_type, key_id = where
+        self._findings.append(Finding(code, key_type, key_id, what, repairable, remedy, damage))

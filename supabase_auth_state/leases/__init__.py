@@ -1,0 +1,1 @@
+"""One owner per company: leases in the database, and their renewal."""

@@ -1,0 +1,1 @@
+"""PostgREST: send what the Supabase client builds, retry, and read the answers."""

@@ -1,0 +1,1 @@
+"""The key store: reads, writes, and what the owner remembers."""

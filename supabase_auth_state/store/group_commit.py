@@ -1,0 +1,186 @@
+"""Group commit: writes that arrive while a commit is under way are joined into the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from supabase_auth_state.errors import InvalidRequest
+
+Ref = tuple[str, str]
+"""A key's type and id."""
+
+
+@dataclass
+class Change:
+    """One caller's write: encoded JSON by key, where ``b"null"`` deletes, and perhaps creds.
+
+    Attributes:
+        keys: the values, by type and id.
+        creds: the encoded creds, or None when they are not written.
+        clear: delete every key of the company, instead of writing.
+    """
+
+    keys: Mapping[Ref, bytes] = field(default_factory=dict)
+    creds: bytes | None = None
+    clear: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes that the change holds in memory and on its way, roughly."""
+        return 64 + sum(len(value) + 64 for value in self.keys.values()) + len(self.creds or b"")
+
+
+Send = Callable[[Change, int], Awaitable[None]]
+"""Makes a change durable, all or nothing; the number orders commits, a retry keeps it."""
+
+
+class GroupCommit:
+    """Writes changes one commit at a time, in call order, as many to a commit as have arrived.
+
+    An await of `commit` returns only when the caller's own data is durable. An error reaches the
+    callers whose data was in the commit; when the database refuses a value, the changes that were
+    joined with it are sent again one by one, so that it takes no neighbour down. A caller that is
+    cancelled while it waits for its commit leaves the write to happen.
+
+    Args:
+        send: makes one change durable.
+        max_pending: bytes that may wait; callers beyond that wait in line.
+        max_commit: bytes that are joined into one commit; a single larger change goes alone.
+    """
+
+    def __init__(
+        self, send: Send, *, max_pending: int = 32 << 20, max_commit: int = 4 << 20
+    ) -> None:
+        self._send = send
+        self._max_pending = max_pending
+        self._max_commit = max_commit
+        self._queue: deque[_Waiting] = deque()
+        self._door = asyncio.Lock()
+        self._space = asyncio.Event()
+        self._pending = 0
+        self._number = 0
+        self._worker: asyncio.Task[None] | None = None
+
+    async def commit(self, change: Change) -> None:
+        """Make a change durable.
+
+        Raises:
+            StoreError, LeaseLost: what the commit failed with; a StoreUnavailable may have happened
+                all the same, and a later commit of the same keys is never overtaken by it.
+        """
+        await (await self.enqueue(change))
+
+    async def enqueue(self, change: Change) -> asyncio.Future[None]:
+        """Give a change its place in the order, and return what is done when it is durable.
+
+        Cancelling what is returned leaves the write to happen.
+        """
+        size = change.size
+        await self._room(size)
+        waiting = _Waiting(change, size)
+        self._queue.append(waiting)
+        if self._worker is None:
+            self._worker = asyncio.get_running_loop().create_task(self._work())
+        return waiting.durable
+
+    async def settle(self) -> None:
+        """Wait until everything that was queued is durable or has failed."""
+        while self._worker is not None or self._door.locked():
+            if self._worker is not None:
+                await asyncio.wait([self._worker])
+            else:
+                await asyncio.sleep(0)
+
+    async def _room(self, size: int) -> None:
+        # The lock is a line: whoever stands at its head waits for room, the others behind it in
+        # order.
+        async with self._door:
+            while self._pending and self._pending + size > self._max_pending:
+                self._space.clear()
+                await self._space.wait()
+            self._pending += size
+
+    async def _work(self) -> None:
+        try:
+            while self._queue:
+                group = self._take()
+                await self._write(group)
+                self._pending -= sum(waiting.size for waiting in group)
+                self._space.set()
+        finally:
+            self._worker = None
+
+    def _take(self) -> list[_Waiting]:
+        group = [self._queue.popleft()]
+        size = group[0].size
+        while (
+            self._queue
+            and not group[-1].change.clear
+            and not self._queue[0].change.clear
+            and size + self._queue[0].size <= self._max_commit
+        ):
+            size += self._queue[0].size
+            group.append(self._queue.popleft())
+        return group
+
+    async def _write(self, group: list[_Waiting]) -> None:
+        try:
+            await self._numbered(joined([waiting.change for waiting in group]))
+        except InvalidRequest as error:
+            if len(group) == 1:
+                group[0].fail(error)
+                return
+        except BaseException as error:
+            for waiting in group:
+                waiting.fail(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        else:
+            for waiting in group:
+                waiting.succeed()
+            return
+        for waiting in group:
+            await self._write([waiting])
+
+    async def _numbered(self, change: Change) -> None:
+        self._number += 1
+        await self._send(change, self._number)
+
+
+@dataclass
+class _Waiting:
+    change: Change
+    size: int
+    durable: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def succeed(self) -> None:
+        if not self.durable.done():
+            self.durable.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        if self.durable.done():
+            return
+        if isinstance(error, asyncio.CancelledError):
+            self.durable.cancel()
+            return
+        self.durable.set_exception(error)
+        # When the caller was cancelled nobody asks for the error, and that is no mistake.
+        self.durable.exception()
+
+
+def joined(changes: list[Change]) -> Change:
+    """Join changes in call order: the last value of a key wins, and the last creds."""
+    if len(changes) == 1:
+        return changes[0]
+    keys: dict[Ref, bytes] = {}
+    creds: bytes | None = None
+    for change in changes:
+        keys.update(change.keys)
+        creds = change.creds if change.creds is not None else creds
+    return Change(keys, creds)

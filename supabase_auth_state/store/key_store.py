@@ -1,0 +1,444 @@
+"""One company's keys and creds in Supabase."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from supabase_auth_state import codec
+from supabase_auth_state.codec.bufferjson import is_revived
+from supabase_auth_state.errors import CodecError, LeaseLost, StoreError, UnreadKeyError
+from supabase_auth_state.leases.lease import Lease, as_owner, clock
+from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.types import Creds, SignalDataSet, SignalKeyStore, Value
+
+from .group_commit import Change, GroupCommit, Ref
+from .joined_reads import JoinedReads
+from .owner_cache import ABSENT, OwnerCache, Stored
+from .unread_guard import DOUBT_LASTS, forgets
+
+COMMIT_HEADER = "x-whatsapp-commit"
+"""The request header that orders the commits of one writer."""
+
+# PostgREST passes this media type on as it is, or answers with plain JSON if it does not know it.
+_KEYS = {"accept": "application/vnd.whatsapp-keys+json, application/json;q=0.9"}
+_MOST_KEY_BYTES = 2500
+_DELETED = b"null"
+_STR = frozenset({str})
+_NO_SESSIONS: Mapping[str, Value] = {}
+
+
+class SupabaseKeyStore:
+    """Baileys' ``SignalKeyStore`` on the table ``whatsapp_keys``, for one company.
+
+    Reads of one event-loop turn are one request; writes that arrive while a commit is under way are
+    joined into the next. With a lease, what was read and what was durably written is answered from
+    memory.
+
+    Mirrors the contract of Baileys 7.0.0-rc14, ``src/Types/Auth.ts``, ``SignalKeyStore``.
+
+    Args:
+        rest: where the database is.
+        company_id: the company.
+        family: the client family, which decides how stored bytes are read.
+        lease: the lease under which to write, if any.
+        cache_bytes: how much to remember while the lease is held.
+    """
+
+    def __init__(
+        self,
+        rest: Rest,
+        company_id: str,
+        *,
+        family: str = codec.BAILEYS,
+        lease: Lease | None = None,
+        cache_bytes: int = 64 << 20,
+    ) -> None:
+        self._rest = rest
+        self._company_id = company_id
+        self._family = family
+        self._lease = lease
+        self._lapses = 0
+        self._writer = str(uuid.uuid4())
+        self._reads = JoinedReads(self._fetch)
+        self._writes = GroupCommit(self._send)
+        self._cache = OwnerCache(self._decode_text, cache_bytes, clock)
+        self._unread: set[Ref] = set()
+        self._doubt_until = 0.0
+        self._line = asyncio.Lock()
+        self._in_line = 0
+
+    def __repr__(self) -> str:
+        return f"SupabaseKeyStore({self._company_id!r})"
+
+    async def get(self, type: str, ids: Sequence[str]) -> dict[str, Value]:
+        """Return ``{id: value}``; an id that is not stored is absent. Values are the caller's own.
+
+        Args:
+            type: the key type, e.g. ``"session"``.
+            ids: any number of ids, of any characters.
+
+        Raises:
+            CodecError: a stored value cannot be read for certain.
+            StoreError: the database refused or did not answer.
+
+            After either, none of these ids can be written until a later `get` of it has succeeded.
+        """
+        wanted = _checked_ids(type, ids)
+        if not self._remembers():
+            return await self._read(type, wanted)
+        found: dict[str, Value] = {}
+        missing = []
+        for key_id in wanted:
+            try:
+                value = self._cache.get(type, key_id)
+            except CodecError:
+                # A damaged row that was only warmed: the read below says so, and guards it.
+                value = None
+            if value is None:
+                missing.append(key_id)
+            elif value is not ABSENT:
+                found[key_id] = value
+        if missing:
+            found.update(await self._read(type, missing))
+        return found
+
+    async def set(self, data: SignalDataSet) -> None:
+        """Store values and delete those that are None: all or nothing, durable when this returns.
+
+        Args:
+            data: ``{type: {id: value}}``; any number of types and ids.
+
+        Raises:
+            CodecError: a value or an id cannot be stored as it is.
+            UnreadKeyError: the last read of one of these ids failed; or a read of another id failed
+                within the last minute, and a session would be replaced by one that knows nothing of
+                it.
+            LeaseLost: this process no longer owns the company.
+            StoreError: the database refused (nothing is stored) or did not answer (it may be; a
+                retry of the same data is safe).
+        """
+        keys = self._encode(data)
+        blocked = self._unread.intersection(keys)
+        if blocked:
+            raise UnreadKeyError(self._company_id, sorted(blocked))
+        if keys:
+            await self._commit(Change(keys), data.get("session") or {})
+
+    async def clear(self) -> None:
+        """Delete every key of the company, in order with the writes before and after; creds stay.
+
+        Raises:
+            LeaseLost, StoreError: as `set`.
+        """
+        await self._commit(Change(clear=True))
+        self._unread.clear()
+
+    async def save_creds(self, creds: Creds) -> None:
+        """Store creds as they are now, in one commit with the keys that are waiting.
+
+        Raises:
+            CodecError, LeaseLost, StoreError: as `set`.
+        """
+        encoded = codec.encode_creds(creds, company_id=self._company_id, family=self._family)
+        await self._commit(Change(creds=orjson.dumps(encoded)))
+
+    async def warm(self) -> int:
+        """Read the rows changed last, up to about 8 MB, in one request, to answer from memory.
+
+        Returns:
+            How many values are remembered now that were read; 0 without a live lease.
+
+        Raises:
+            StoreError: the database refused or did not answer.
+        """
+        if not self._remembers():
+            return 0
+        began = self._cache.begin_read()
+        hot: dict[Ref, Value] = {}
+        try:
+            answer = await self._rest.rpc(
+                "warm_whatsapp_keys", {"p_company_id": self._company_id}, headers=_KEYS
+            )
+            hot = dict(_stored(answer))
+        finally:
+            self._cache.end_read(began, hot)
+        return len(hot)
+
+    async def settle(self) -> None:
+        """Wait until every read and write that was begun has ended."""
+        await self._writes.settle()
+        await self._reads.settle()
+
+    async def _refuse_forgetting(self, sessions: Mapping[str, Value]) -> None:
+        written = {key_id: value for key_id, value in sessions.items() if value is not None}
+        stored = await self.get("session", list(written)) if written else {}
+        lost = [key_id for key_id in stored if forgets(stored[key_id], written[key_id])]
+        if lost:
+            raise UnreadKeyError(self._company_id, [("session", key_id) for key_id in lost])
+
+    def _remembers(self) -> bool:
+        lease = self._lease
+        if lease is None or not lease.holds():
+            return False
+        if self._lapses != lease.lapses:
+            self._lapses = lease.lapses
+            self._cache.clear()
+        return True
+
+    async def _read(self, key_type: str, ids: Sequence[str]) -> dict[str, Value]:
+        room = _room_for_id(self._company_id, key_type)
+        wanted = ids if _all_fit(ids, room) else [key_id for key_id in ids if _fits(key_id, room)]
+        try:
+            found = await self._reads.get(key_type, wanted)
+            if CodecError in map(type, found.values()):
+                _raise_first(found.values())
+        except Exception:
+            self._unread.update((key_type, key_id) for key_id in wanted)
+            self._doubt_until = clock() + DOUBT_LASTS
+            raise
+        if self._unread:
+            self._unread.difference_update((key_type, key_id) for key_id in wanted)
+        return found
+
+    async def _fetch(self, wanted: dict[str, list[str]]) -> dict[str, dict[str, Value]]:
+        """Read values; one that cannot be read for certain is its error."""
+        began = self._cache.begin_read()
+        remembered: dict[Ref, Value] = {}
+        try:
+            stored, revived = await self._rest.rpc(
+                "read_whatsapp_keys",
+                {"p_company_id": self._company_id, "p_keys": wanted},
+                headers=_KEYS,
+                parse=_parse_keys,
+            )
+            found = {
+                key_type: self._decoded(key_type, by_id, revived)
+                for key_type, by_id in stored.items()
+            }
+            if self._remembers():
+                remembered = dict(_remembered(wanted, found))
+        finally:
+            self._cache.end_read(began, remembered)
+        return found
+
+    def _decoded(self, key_type: str, stored: dict[str, Any], revived: bool) -> dict[str, Value]:
+        if revived and codec.are_decoded(stored.values(), key_type=key_type, family=self._family):
+            return stored
+        found: dict[str, Value] = {}
+        for key_id, value in stored.items():
+            try:
+                found[key_id] = self._decode(key_type, key_id, value, revived=revived)
+            except CodecError as error:
+                found[key_id] = error
+        return found
+
+    async def _commit(self, change: Change, sessions: Mapping[str, Value] = _NO_SESSIONS) -> None:
+        if self._lease is not None:
+            self._lease.check()
+        if self._in_line or (sessions and clock() < self._doubt_until):
+            durable = await self._enqueue_in_doubt(change, sessions)
+        else:
+            durable = await self._writes.enqueue(change)
+        await durable
+
+    async def _enqueue_in_doubt(
+        self, change: Change, sessions: Mapping[str, Value]
+    ) -> asyncio.Future[None]:
+        # Whoever comes while another compares stands behind it, so that no key's order is inverted.
+        self._in_line += 1
+        try:
+            async with self._line:
+                await self._refuse_forgetting(sessions)
+                return await self._writes.enqueue(change)
+        finally:
+            self._in_line -= 1
+
+    async def _send(self, change: Change, number: int) -> None:
+        headers = {COMMIT_HEADER: f"{self._writer}:{number}"}
+        if self._lease is not None:
+            headers |= self._lease.headers
+        try:
+            with as_owner(self._lease):
+                await self._write(change, headers)
+        except (StoreError, LeaseLost):
+            # Whether it happened is not known, or somebody else writes now.
+            self._cache.forget(change.keys)
+            if change.clear:
+                self._cache.clear()
+            raise
+        self._remember(change)
+
+    async def _write(self, change: Change, headers: Mapping[str, str]) -> None:
+        if change.clear:
+            await self._rest.delete(
+                "whatsapp_keys", {"company_id": f"eq.{self._company_id}"}, headers=headers
+            )
+        else:
+            await self._rest.rpc_text("commit_whatsapp_state", self._body(change), headers=headers)
+
+    def _remember(self, change: Change) -> None:
+        if change.clear or not self._remembers():
+            self._cache.clear()
+            return
+        for ref, stored in change.keys.items():
+            self._cache.put(ref, ABSENT if stored == _DELETED else Stored(stored))
+
+    def _body(self, change: Change) -> bytes:
+        by_type: dict[str, dict[str, orjson.Fragment]] = {}
+        for (key_type, key_id), stored in change.keys.items():
+            by_type.setdefault(key_type, {})[key_id] = orjson.Fragment(stored)
+        body: dict[str, Any] = {"company_id": self._company_id, "keys": by_type}
+        if change.creds is not None:
+            body |= {"creds": orjson.Fragment(change.creds), "client_family": self._family}
+        return orjson.dumps(body)
+
+    def _encode(self, data: SignalDataSet) -> dict[Ref, bytes]:
+        values: dict[Ref, Value] = {}
+        for key_type, by_id in _checked_data(data):
+            _check_keys(self._company_id, key_type, by_id)
+            for key_id, value in by_id.items():
+                values[key_type, key_id] = value
+        texts = codec.encode_texts(
+            {ref: value for ref, value in values.items() if value is not None},
+            company_id=self._company_id,
+            family=self._family,
+        )
+        return {ref: texts.get(ref, _DELETED) for ref in values}
+
+    def _decode(self, key_type: str, key_id: str, stored: Any, *, revived: bool = False) -> Value:
+        return codec.decode_own(
+            stored,
+            company_id=self._company_id,
+            key_type=key_type,
+            key_id=key_id,
+            family=self._family,
+            revived=revived,
+        )
+
+    def _decode_text(self, ref: Ref, stored: bytes) -> Value:
+        return self._decode(*ref, orjson.loads(stored))
+
+
+def _check_keys(company_id: str, key_type: str, ids: Collection[str]) -> None:
+    """Refuse a type or id that no row can have.
+
+    Raises:
+        CodecError: it is empty where it may not be, not text, too long for an index, or holds NUL
+            or half a surrogate pair.
+    """
+    room = _room_for_id(company_id, key_type)
+    if _all_fit(ids, room):
+        return
+    for key_id in ids:
+        if not _fits(key_id, room):
+            raise CodecError(
+                "type and id must be text without NUL or unpaired surrogates, and with the "
+                f"company_id no longer than {_MOST_KEY_BYTES} bytes",
+                company_id=company_id,
+                key_type=_shown(key_type),
+                key_id=_shown(key_id),
+            )
+
+
+@lru_cache(maxsize=4096)
+def _room_for_id(company_id: str, key_type: str) -> int:
+    """Return how many bytes an id may have, -1 if there cannot be any row."""
+    if not 0 < len(key_type) <= 255 or "\0" in key_type:
+        return -1
+    try:
+        return max(_MOST_KEY_BYTES - len(company_id.encode()) - len(key_type.encode()), -1)
+    except UnicodeEncodeError:
+        return -1
+
+
+def _all_fit(ids: Collection[str], room: int) -> bool:
+    """Tell, for ids of letters that are one byte each, whether `_fits` says so of all of them."""
+    text = "".join(ids)
+    return text.isascii() and "\0" not in text and max(map(len, ids), default=0) <= room
+
+
+def _fits(key_id: str, room: int) -> bool:
+    if "\0" in key_id:
+        return False
+    try:
+        return len(key_id if key_id.isascii() else key_id.encode()) <= room
+    except UnicodeEncodeError:
+        return False
+
+
+def _parse_keys(content: bytes) -> tuple[dict[str, dict[str, Any]], bool]:
+    return orjson.loads(content), is_revived(content, postgres=True)
+
+
+def _raise_first(values: Iterable[Value]) -> None:
+    for value in values:
+        if type(value) is CodecError:
+            raise value
+
+
+def _stored(answer: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Ref, Stored]]:
+    for key_type, by_id in answer.items():
+        for key_id, stored in by_id.items():
+            try:
+                text = orjson.dumps(stored)
+            except orjson.JSONEncodeError:
+                continue  # nested too deeply: not a value of ours, and no reason not to start
+            yield (key_type, key_id), Stored(text)
+
+
+def _remembered(
+    wanted: Mapping[str, Iterable[str]], found: Mapping[str, Mapping[str, Value]]
+) -> Iterator[tuple[Ref, Value]]:
+    for key_type, ids in wanted.items():
+        values = found.get(key_type, {})
+        for key_id in ids:
+            value = values.get(key_id, ABSENT)
+            if type(value) is not CodecError:
+                yield (key_type, key_id), value
+
+
+def _shown(name: str) -> str:
+    return ascii(name[:80])[1:-1]
+
+
+def _checked_ids(key_type: object, ids: object) -> list[str]:
+    if not isinstance(key_type, str):
+        raise TypeError(f"a key type is a string, not {type(key_type).__name__}")
+    if type(ids) is list and len(ids) == 1 and type(ids[0]) is str:
+        return [ids[0]]  # which is what most reads ask for
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+        raise TypeError(f"ids is a list of strings, not {type(ids).__name__}")
+    wanted = list(dict.fromkeys(ids))
+    _check_names(key_type, wanted)
+    return wanted
+
+
+def _checked_data(data: object) -> Iterable[tuple[str, Mapping[str, Value]]]:
+    if not isinstance(data, Mapping):
+        raise TypeError(f"set takes {{type: {{id: value}}}}, not {type(data).__name__}")
+    for key_type, by_id in data.items():
+        if not isinstance(key_type, str):
+            raise TypeError(f"a key type is a string, not {type(key_type).__name__}")
+        if by_id is None:
+            continue
+        if not isinstance(by_id, Mapping):
+            raise TypeError(f"{key_type} takes {{id: value}}, not {type(by_id).__name__}")
+        _check_names(key_type, by_id)
+        yield key_type, by_id
+
+
+def _check_names(key_type: str, ids: Iterable[object]) -> None:
+    if _STR.issuperset(map(type, ids)):
+        return
+    for key_id in ids:
+        if not isinstance(key_id, str):
+            raise TypeError(f"an id of {key_type} is a string, not {type(key_id).__name__}")
+
+
+_: type[SignalKeyStore] = SupabaseKeyStore

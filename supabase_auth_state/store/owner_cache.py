@@ -1,0 +1,166 @@
+"""What the owner of a company remembers of its keys.
+
+Right only while nobody else can write the company's rows, so a store uses it while it holds a live
+lease and forgets everything when the lease is lost or has lapsed.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import orjson
+
+from supabase_auth_state.types import Value
+
+from .group_commit import Ref
+
+ABSENT = object()
+"""Remembered: there is no such row."""
+
+_Load: TypeAlias = Callable[[bytes], Value] | None
+
+_OVERHEAD = 200
+_TOUCH_AFTER = 12 * 3600.0
+_NEVER_EXPIRE = frozenset(
+    {
+        "pre-key", "session", "sender-key", "identity-key", "app-state-sync-key",
+        "app-state-sync-version",
+    }
+)  # fmt: skip
+
+
+class OwnerCache:
+    """Values and absences by key, bounded by bytes, the least recently used going first.
+
+    A value is kept serialised, so that every hit is a value of the caller's own: as JSON where that
+    is enough, since orjson parses a session in less time than marshal loads it. Rows that may
+    expire are forgotten after twelve hours: the database learns of a use from the read that
+    follows, and keeps the row.
+
+    Args:
+        decode: makes the value of a key from its stored JSON.
+        max_bytes: how much to hold.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self, decode: Callable[[Ref, bytes], Value], max_bytes: int, clock: Callable[[], float]
+    ) -> None:
+        self._decode = decode
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._entries: OrderedDict[Ref, tuple[Any, _Load, int, float | None]] = OrderedDict()
+        # What was written while reads are under way, in order; and how many reads are.
+        self._sequence = 0
+        self._written: dict[Ref, int] = {}
+        self._cleared = 0
+        self._reads = 0
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key_type: str, key_id: str) -> Value:
+        """Return the value, `ABSENT`, or None when nothing is remembered."""
+        ref = (key_type, key_id)
+        entry = self._entries.get(ref)
+        if entry is None:
+            return None
+        held, load, _, fresh_until = entry
+        if fresh_until is not None and fresh_until < self._clock():
+            return None
+        self._entries.move_to_end(ref)
+        if load is not None:
+            return load(held)
+        if type(held) is Stored:
+            value = self._decode(ref, held.text)
+            self._keep(ref, value, fresh_until)
+            return value
+        return held
+
+    def put(self, ref: Ref, value: Value) -> None:
+        """Remember what is in the database: a value, its JSON text as `Stored`, or `ABSENT`."""
+        self._changed(ref)
+        self._keep(ref, value, self._fresh_until(ref))
+
+    def forget(self, refs: Iterable[Ref]) -> None:
+        """Remember nothing of these keys, because what the database holds is uncertain."""
+        for ref in refs:
+            self._changed(ref)
+            self._drop(ref)
+
+    def clear(self) -> None:
+        """Remember nothing, and nothing of the reads under way."""
+        self._entries.clear()
+        self.bytes = 0
+        self._sequence += 1
+        self._cleared = self._sequence
+
+    def begin_read(self) -> int:
+        """Start watching for writes; hand the result to `end_read`, also when the read fails."""
+        self._reads += 1
+        return self._sequence
+
+    def end_read(self, began: int, found: dict[Ref, Value]) -> None:
+        """Remember what a read found, but not of keys that were written since it began.
+
+        Args:
+            began: what `begin_read` returned.
+            found: by key, what `put` takes.
+        """
+        if self._cleared <= began:
+            for ref, value in found.items():
+                if self._written.get(ref, 0) <= began:
+                    self._keep(ref, value, self._fresh_until(ref))
+        self._reads -= 1
+        if not self._reads:
+            self._written.clear()
+
+    def _keep(self, ref: Ref, value: Value, fresh_until: float | None) -> None:
+        self._drop(ref)
+        held, load = (value, None) if type(value) in _AS_IT_IS else _serialised(value)
+        size = _OVERHEAD + len(ref[1]) + (0 if held is ABSENT else len(held))
+        if size > self._max_bytes:
+            return
+        self._entries[ref] = (held, load, size, fresh_until)
+        self.bytes += size
+        while self.bytes > self._max_bytes:
+            self.bytes -= self._entries.popitem(last=False)[1][2]
+
+    def _drop(self, ref: Ref) -> None:
+        entry = self._entries.pop(ref, None)
+        if entry is not None:
+            self.bytes -= entry[2]
+
+    def _changed(self, ref: Ref) -> None:
+        if self._reads:
+            self._sequence += 1
+            self._written[ref] = self._sequence
+
+    def _fresh_until(self, ref: Ref) -> float | None:
+        return None if ref[0] in _NEVER_EXPIRE else self._clock() + _TOUCH_AFTER
+
+
+class Stored:
+    """JSON text as it is in the table, decoded when it is first asked for."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+def _serialised(value: Value) -> tuple[bytes, _Load]:
+    try:
+        return orjson.dumps(value), orjson.loads
+    except orjson.JSONEncodeError:
+        return marshal.dumps(value), marshal.loads
+
+
+_AS_IT_IS = frozenset({bytes, str, Stored, type(ABSENT)})

@@ -1,0 +1,186 @@
+"""A company's values as JSON documents, from a folder and from the tables, and how they compare.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from supabase_auth_state import codec
+from supabase_auth_state.errors import CodecError
+from supabase_auth_state.files.folder import FolderContents
+from supabase_auth_state.files.names import CREDS_FILE, KeyRef, file_name
+from supabase_auth_state.types import Creds, Value
+
+CREDS = KeyRef("", "")
+"""Stands for the creds among the keys; no key has an empty type."""
+
+MAPPING = "lid-mapping"
+MAPPING_DAYS = 7.0
+
+_REVERSE = "_reverse"
+# File times are finer than those of the database.
+_SAME_TIME = 0.001
+
+
+@dataclass(frozen=True)
+class Document:
+    """One value as JSON, and when it was last changed.
+
+    Attributes:
+        ref: type and id, or `CREDS`.
+        json: the JSON value.
+        time: when it was last changed, in seconds since 1970.
+    """
+
+    ref: KeyRef
+    json: Any = field(repr=False)
+    time: float
+
+    @property
+    def text(self) -> bytes:
+        """The JSON text with sorted names: the same for the same value, whoever stored it."""
+        return orjson.dumps(self.json, option=orjson.OPT_SORT_KEYS)
+
+
+Documents = Mapping[KeyRef, Document]
+
+
+class Match(enum.Enum):
+    """What a row is to the file of the same key.
+
+    Attributes:
+        SAME: the same JSON.
+        SAME_VALUE: the same value in a form that Baileys does not write.
+        DIFFERENT: another value.
+        UNREADABLE: nothing that can be read for certain.
+    """
+
+    SAME = enum.auto()
+    SAME_VALUE = enum.auto()
+    DIFFERENT = enum.auto()
+    UNREADABLE = enum.auto()
+
+
+def match(file: Document, row: Document, company_id: str) -> Match:
+    """Compare a row with the file of the same key, value by value and type by type."""
+    if row.text == file.text:
+        return Match.SAME
+    try:
+        repaired = encoded(row.ref, decoded(row, company_id), row.time, company_id)
+    except CodecError:
+        return Match.UNREADABLE
+    return Match.SAME_VALUE if repaired.text == file.text else Match.DIFFERENT
+
+
+def decoded(document: Document, company_id: str) -> Value:
+    """Return the Python value of a document.
+
+    Raises:
+        CodecError: it cannot be read for certain.
+    """
+    if document.ref == CREDS:
+        return codec.decode_creds(document.json, company_id=company_id)
+    return codec.decode(document.json, company_id=company_id, **document.ref._asdict())
+
+
+def encoded(ref: KeyRef, value: Value, time: float, company_id: str) -> Document:
+    """Return the document of a Python value.
+
+    Raises:
+        CodecError: it cannot be stored as it is.
+    """
+    if ref == CREDS:
+        return Document(ref, codec.encode_creds(value, company_id=company_id), time)
+    return Document(ref, codec.encode(value, company_id=company_id, **ref._asdict()), time)
+
+
+def folder_documents(contents: FolderContents) -> dict[KeyRef, Document]:
+    """Return what was understood of a folder, as documents in the order of type and id."""
+    found = {
+        key.ref: Document(key.ref, key.document, key.mtime or 0.0)
+        for key in sorted(contents.keys, key=lambda key: key.ref)
+    }
+    if contents.creds is not None:
+        found[CREDS] = Document(CREDS, contents.creds_document, contents.creds_mtime or 0.0)
+    return found
+
+
+def name_of(ref: KeyRef) -> str:
+    """Return a key's name for people."""
+    return "creds" if ref == CREDS else f"{ref.key_type} {ref.key_id}"
+
+
+def file_of(ref: KeyRef) -> str:
+    """Return the name of a key's file."""
+    return CREDS_FILE if ref == CREDS else file_name(*ref)
+
+
+def is_newer(one: Document, other: Document) -> bool:
+    """Whether a document was certainly changed later than another."""
+    return one.time > other.time + _SAME_TIME
+
+
+def is_other_device(files: Documents, rows: Documents, company_id: str) -> bool:
+    """Whether the creds on both sides are those of two linked devices."""
+    if CREDS not in files or CREDS not in rows:
+        return False
+    try:
+        found = [_device(decoded(side[CREDS], company_id)) for side in (files, rows)]
+    except CodecError:
+        return False
+    return bool(found[0] != found[1])
+
+
+def _device(creds: Creds) -> Any:
+    pair = creds.get("signedIdentityKey")
+    return pair.get("public") if isinstance(pair, dict) else None
+
+
+def unneeded_mappings(files: Documents, *, now: float) -> set[KeyRef]:
+    """Return the lid-mappings of a folder that are older than seven days and that no session needs.
+
+    A mapping is two files, one for each direction; both are needed, or neither. It is needed while
+    either direction is younger, or while there is a session with its LID or its phone number: the
+    session is stored under the one and looked up by the other.
+    """
+    users = {_user(ref.key_id) for ref in files if ref.key_type == "session"}
+    pairs: defaultdict[tuple[str, str], list[Document]] = defaultdict(list)
+    for ref, document in files.items():
+        if ref.key_type == MAPPING:
+            pairs[_pair(document)].append(document)
+    oldest = now - MAPPING_DAYS * 86400
+    return {
+        document.ref
+        for pair, documents in pairs.items()
+        if users.isdisjoint(pair) and all(document.time < oldest for document in documents)
+        for document in documents
+    }
+
+
+def _user(session_id: str) -> str:
+    # <user>.<device> or <user>_<domain>.<device>
+    return re.split(r"[._]", session_id, maxsplit=1)[0]
+
+
+def _pair(mapping: Document) -> tuple[str, str]:
+    """Return phone number and LID of a mapping, whichever direction it is."""
+    key_id, other = mapping.ref.key_id, str(mapping.json)
+    if key_id.endswith(_REVERSE):
+        return other, key_id.removesuffix(_REVERSE)
+    return key_id, other
+
+
+def names(refs: Iterable[KeyRef], limit: int = 3) -> str:
+    """Return the first few names, and how many more there are."""
+    listed = [name_of(ref) for ref in refs]
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
