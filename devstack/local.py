@@ -108,17 +108,26 @@ class LocalStack(Stack):
             raise
 
     def fresh(
-        self, *, default_privileges: DefaultPrivileges = "new", migrate: bool = False
+        self,
+        *,
+        default_privileges: DefaultPrivileges = "new",
+        migrate: bool = False,
+        schemas: str = "public",
     ) -> LocalStack:
         """Give another project, empty, in the same PostgreSQL, with its own API.
 
         Stopping it drops its database; stopping this stack stops it too.
+
+        Args:
+            default_privileges: As in `start`.
+            migrate: As in `start`.
+            schemas: The schemas that its API exposes, separated by commas.
         """
         database = f"fresh_{next(self.cluster.numbers)}"
         create = sql.SQL("create database {} template pristine owner postgres")
         with self.cluster.superuser("postgres") as admin:
             admin.execute(create.format(sql.Identifier(database)))
-        return self._serve(self.cluster, database, default_privileges, migrate)
+        return self._serve(self.cluster, database, default_privileges, migrate, schemas)
 
     @classmethod
     def _serve(
@@ -127,13 +136,14 @@ class LocalStack(Stack):
         database: str,
         default_privileges: DefaultPrivileges,
         migrate: bool,
+        schemas: str = "public",
     ) -> LocalStack:
         if default_privileges == "new":
             with cluster.superuser(database) as admin:
                 admin.execute(_NEW_DEFAULT_PRIVILEGES.read_text())
         where = (cluster.processes, cluster.run_dir)
         db_uri = cluster.uri("authenticator", database)
-        postgrest = Postgrest(*where, f"postgrest-{database}", db_uri=db_uri)
+        postgrest = Postgrest(*where, f"postgrest-{database}", db_uri=db_uri, schemas=schemas)
         gateway = Gateway(*where, f"gateway-{database}", upstream=postgrest.socket)
         stack = cls(
             url=f"http://{HOST}:{gateway.port}",

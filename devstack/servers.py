@@ -144,9 +144,12 @@ class Postgres(Server):
 class Postgrest(HttpServer):
     """PostgREST for one database, on a Unix socket."""
 
-    def __init__(self, processes: Processes, run_dir: Path, name: str, *, db_uri: str) -> None:
+    def __init__(
+        self, processes: Processes, run_dir: Path, name: str, *, db_uri: str, schemas: str
+    ) -> None:
         super().__init__(processes, run_dir, name)
         self._db_uri = db_uri
+        self._schemas = schemas
         self.socket = run_dir / f"{name}.sock"
 
     def _argv(self) -> list[str]:
@@ -155,7 +158,7 @@ class Postgrest(HttpServer):
     def _env(self) -> dict[str, str]:
         return {
             "PGRST_DB_URI": self._db_uri,
-            "PGRST_DB_SCHEMAS": "public",
+            "PGRST_DB_SCHEMAS": self._schemas,
             "PGRST_DB_EXTRA_SEARCH_PATH": "public,extensions",
             "PGRST_DB_ANON_ROLE": "anon",
             "PGRST_DB_MAX_ROWS": "1000",

@@ -1,13 +1,17 @@
-"""What a command says: results on standard output, words on standard error."""
+"""What a command prints: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from supabase_auth_state.errors import SupabaseAuthStateError
+from supabase_auth_state.errors import FolderError, SupabaseAuthStateError
+
+from .tables import cut
 
 if TYPE_CHECKING:
     from supabase_auth_state.transfer.progress import ProgressBar
@@ -18,6 +22,7 @@ _DETAILS = (
     "status", "code",
 )  # fmt: skip
 _LISTS = {"problems": ("file", "reason"), "differences": ("name", "reason")}
+_CLEAR_LINE = "\r\x1b[K"
 
 
 class Report(Protocol):
@@ -41,6 +46,11 @@ class Console:
 
     def __init__(self, *, json: bool) -> None:
         self.json = json
+        self._status = ""
+        for stream in (sys.stdout, sys.stderr):
+            # An id or a path may hold what the terminal's encoding does not have.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
 
     def result(self, report: Report, *, ok: bool = True) -> None:
         """Print a result."""
@@ -54,17 +64,29 @@ class Console:
         self.text(json.dumps(values, ensure_ascii=True))
 
     def text(self, text: str) -> None:
-        """Print text."""
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        """Print text on standard output.
+
+        Raises:
+            FolderError: it cannot be written, e.g. because the disk is full.
+        """
+        self._without_status(sys.stdout, text)
 
     def say(self, words: str) -> None:
-        """Tell a person something that is not the result."""
-        sys.stderr.write(f"{words}\n")
-        sys.stderr.flush()
+        """Print words that are not the result, on standard error."""
+        self._without_status(sys.stderr, words)
+
+    def status(self, line: str) -> None:
+        """Show a line under everything that is printed, if standard error is a terminal.
+
+        Args:
+            line: the line, which replaces the one before; "" removes it.
+        """
+        if is_terminal(sys.stderr):
+            self._status = line
+            self._draw_status()
 
     def failure(self, error: SupabaseAuthStateError) -> None:
-        """Tell why a command failed, and tell it to a program too."""
+        """Print why a command failed, as JSON too where that is asked for."""
         self.say(f"error: {error}")
         for name, reason in (*getattr(error, "problems", ()), *getattr(error, "differences", ())):
             self.say(f"  {name}: {reason}")
@@ -72,10 +94,36 @@ class Console:
             self.document({"ok": False, **failure_as_json(error)})
 
     def progress(self, label: str) -> ProgressBar:
-        """Return a progress bar, which nobody sees unless standard error is a terminal."""
+        """Return a progress bar, which draws nothing unless standard error is a terminal."""
         from supabase_auth_state.transfer.progress import ProgressBar
 
         return ProgressBar(sys.stderr, label)
+
+    def confirm(self, question: str) -> bool:
+        """Return whether a person at the terminal answers yes; without a terminal, False."""
+        if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+            return False
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+    def _without_status(self, stream: TextIO, text: str) -> None:
+        if self._status:
+            sys.stderr.write(_CLEAR_LINE)
+            sys.stderr.flush()
+        _write(stream, f"{text}\n")
+        if self._status:
+            self._draw_status()
+
+    def _draw_status(self) -> None:
+        columns = shutil.get_terminal_size().columns
+        sys.stderr.write(f"{_CLEAR_LINE}{cut(self._status, columns - 1)}")
+        sys.stderr.flush()
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a person looks at a stream; a closed standard stream is None."""
+    return stream is not None and stream.isatty()
 
 
 def failure_as_json(error: SupabaseAuthStateError) -> dict[str, Any]:
@@ -89,3 +137,24 @@ def failure_as_json(error: SupabaseAuthStateError) -> dict[str, Any]:
         if hasattr(error, name):
             found[name] = [dict(zip(keys, each, strict=True)) for each in getattr(error, name)]
     return found
+
+
+def discard_output() -> None:
+    """Let what is still to be written to standard output vanish, also at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = error.strerror
+    else:
+        return
+    discard_output()
+    raise FolderError(f"the result cannot be written: {reason}")

@@ -72,7 +72,7 @@ async def import_each(
         StoreUnavailable, AccessDenied, SchemaMissing, ProjectRestricted: the database does not
             work, so the rest was not tried.
     """
-    folders = iter(await asyncio.to_thread(_subfolders, located(parent)))
+    folders = iter(await asyncio.to_thread(company_folders, parent))
     async with using_rest(settings, client=client) as rest:
 
         async def work() -> None:
@@ -98,12 +98,18 @@ async def _import(folder: Path, rest: Rest, options: dict[str, Any]) -> Outcome:
     return Outcome(folder.name, report, None)
 
 
-def _subfolders(parent: Path) -> list[Path]:
+def company_folders(parent: str | os.PathLike[str]) -> list[Path]:
+    """Return the subfolders of a folder that are named after a company, in order.
+
+    Raises:
+        FolderError: it cannot be listed.
+    """
+    folder = located(parent)
     try:
         return sorted(
             path
-            for path in parent.iterdir()
+            for path in folder.iterdir()
             if path.is_dir() and not _PASSED_OVER.search(path.name)
         )
     except OSError as exc:
-        raise FolderError(f"cannot list {parent}: {exc.strerror}") from exc
+        raise FolderError(f"cannot list {folder}: {exc.strerror}") from exc
