@@ -113,6 +113,7 @@ class LocalStack(Stack):
         default_privileges: DefaultPrivileges = "new",
         migrate: bool = False,
         schemas: str = "public",
+        https: bool = False,
     ) -> LocalStack:
         """Give another project, empty, in the same PostgreSQL, with its own API.
 
@@ -122,12 +123,15 @@ class LocalStack(Stack):
             default_privileges: As in `start`.
             migrate: As in `start`.
             schemas: The schemas that its API exposes, separated by commas.
+            https: Serve its API by https, with a certificate of `gateway.authority`.
         """
         database = f"fresh_{next(self.cluster.numbers)}"
         create = sql.SQL("create database {} template pristine owner postgres")
         with self.cluster.superuser("postgres") as admin:
             admin.execute(create.format(sql.Identifier(database)))
-        return self._serve(self.cluster, database, default_privileges, migrate, schemas)
+        return self._serve(
+            self.cluster, database, default_privileges, migrate, schemas=schemas, https=https
+        )
 
     @classmethod
     def _serve(
@@ -136,7 +140,9 @@ class LocalStack(Stack):
         database: str,
         default_privileges: DefaultPrivileges,
         migrate: bool,
+        *,
         schemas: str = "public",
+        https: bool = False,
     ) -> LocalStack:
         if default_privileges == "new":
             with cluster.superuser(database) as admin:
@@ -144,9 +150,9 @@ class LocalStack(Stack):
         where = (cluster.processes, cluster.run_dir)
         db_uri = cluster.uri("authenticator", database)
         postgrest = Postgrest(*where, f"postgrest-{database}", db_uri=db_uri, schemas=schemas)
-        gateway = Gateway(*where, f"gateway-{database}", upstream=postgrest.socket)
+        gateway = Gateway(*where, f"gateway-{database}", upstream=postgrest.socket, https=https)
         stack = cls(
-            url=f"http://{HOST}:{gateway.port}",
+            url=gateway.url,
             db_url=f"postgresql://postgres:postgres@{HOST}:{cluster.postgres.port}/{database}",
             cluster=cluster,
             database=database,

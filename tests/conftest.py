@@ -67,10 +67,10 @@ def fresh_stack(local_stack: LocalStack) -> Iterator[Callable[..., LocalStack]]:
             *,
             default_privileges: DefaultPrivileges = "new",
             migrate: bool = False,
-            schemas: str = "public",
+            https: bool = False,
         ) -> LocalStack:
             fresh = local_stack.fresh(
-                default_privileges=default_privileges, migrate=migrate, schemas=schemas
+                default_privileges=default_privileges, migrate=migrate, https=https
             )
             return opened.enter_context(fresh)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -23,6 +22,7 @@ _DETAILS = (
 )  # fmt: skip
 _LISTS = {"problems": ("file", "reason"), "differences": ("name", "reason")}
 _CLEAR_LINE = "\r\x1b[K"
+_USUAL_SIZE = os.terminal_size((80, 24))
 
 
 class Report(Protocol):
@@ -116,7 +116,7 @@ class Console:
             self._draw_status()
 
     def _draw_status(self) -> None:
-        columns = shutil.get_terminal_size().columns
+        columns = terminal_size(sys.stderr).columns
         sys.stderr.write(f"{_CLEAR_LINE}{cut(self._status, columns - 1)}")
         sys.stderr.flush()
 
@@ -124,6 +124,15 @@ class Console:
 def is_terminal(stream: TextIO | None) -> bool:
     """Return whether a person looks at a stream; a closed standard stream is None."""
     return stream is not None and stream.isatty()
+
+
+def terminal_size(stream: TextIO) -> os.terminal_size:
+    """Return columns and lines of the terminal that a stream goes to, or the usual 80 and 24."""
+    try:
+        size = os.get_terminal_size(stream.fileno())
+    except OSError:
+        size = _USUAL_SIZE
+    return size if size.columns and size.lines else _USUAL_SIZE
 
 
 def failure_as_json(error: SupabaseAuthStateError) -> dict[str, Any]:

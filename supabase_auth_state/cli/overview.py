@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from .console import Console, is_terminal
+from .console import Console, is_terminal, terminal_size
 from .exits import DONE
 from .parsing import Commands, add_command, positive
 
@@ -128,9 +127,9 @@ async def run_dashboard(args: argparse.Namespace, console: Console) -> int:
             if not at_terminal:
                 console.result(found)
             elif not live:
-                console.text(found.text(columns=shutil.get_terminal_size().columns))
+                console.text(found.text(columns=terminal_size(sys.stdout).columns))
             else:
-                columns, lines = shutil.get_terminal_size()
+                columns, lines = terminal_size(sys.stdout)
                 # The last lines are an empty one, the next one, and that of the cursor.
                 drawn = found.text(columns=columns, lines=lines - 3)
                 console.text(f"{_HOME}{drawn}\n\nevery {args.every}; Ctrl-C ends it")
