@@ -41,9 +41,11 @@ def translated(
 def _lasting(chain: list[BaseException]) -> str | None:
     for link in chain:
         if isinstance(link, ssl.SSLCertVerificationError):
+            # aiohttp's error is one of these too, and holds the one that says why.
+            why = getattr(getattr(link, "certificate_error", link), "verify_message", "")
             return (
-                f"the certificate is not trusted ({link.verify_message}); for an authority of your "
-                "own set SSL_CERT_FILE to its PEM file"
+                f"the certificate is not trusted ({why}); for an authority of your own set "
+                "SSL_CERT_FILE to its PEM file"
             )
         if isinstance(link, ssl.SSLError):
             return "TLS failed; does this server speak https, and not http?"

@@ -91,7 +91,10 @@ class Command:
     def __init__(self, cwd: Path, environ: Mapping[str, str]) -> None:
         self.cwd = cwd
         self.environ = {
-            name: value for name, value in os.environ.items() if not name.startswith("SUPABASE_")
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SUPABASE_", "SSL_CERT_"))
+            and not name.lower().endswith("_proxy")
         } | dict(environ)
 
     def __call__(self, *args: str | Path, **environ: str) -> Ended:
