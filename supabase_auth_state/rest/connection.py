@@ -190,10 +190,13 @@ def _abandon(session: httpx.AsyncClient | None) -> None:
     client: Any = getattr(getattr(session, "_transport", None), "client", None)
     connector: Any = getattr(client, "connector", None)
     if connector is not None:
+        import aiohttp
+
         client.detach()
+        # The connector's own `close` is to be awaited, which takes a loop.
         with warnings.catch_warnings(), suppress(RuntimeError):
             warnings.simplefilter("ignore", DeprecationWarning)
-            connector.close()
+            aiohttp.BaseConnector.close(connector)
 
 
 def _open_aiohttp(transport: object) -> aiohttp.ClientSession:
