@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
 import weakref
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from supabase_auth_state.config import Settings, check_service_key, proxy_of, ssl_context
 from supabase_auth_state.errors import ConfigurationError
@@ -115,6 +117,7 @@ class OwnConnection:
             ),
         )
         if self._postgrest is None or self._place is None or not self._place.is_here():
+            _abandon(self._session)
             self._place, self._session = Place(), session
             self._postgrest = client.postgrest
         return self._postgrest
@@ -185,6 +188,21 @@ def _open_session(settings: Settings) -> httpx.AsyncClient:
     transport = AiohttpTransport(verify=verify)
     transport.client = lambda: _open_aiohttp(transport)
     return httpx.AsyncClient(timeout=settings.timeout, transport=transport)
+
+
+def _abandon(session: httpx.AsyncClient | None) -> None:
+    # The event loop of these connections has ended: they cannot be closed in good order, and
+    # aiohttp would log an error about them.
+    client: Any = getattr(getattr(session, "_transport", None), "client", None)
+    connector: Any = getattr(client, "connector", None)
+    if connector is not None:
+        import aiohttp
+
+        client.detach()
+        # The connector's own `close` is to be awaited, which takes a loop.
+        with warnings.catch_warnings(), suppress(RuntimeError):
+            warnings.simplefilter("ignore", DeprecationWarning)
+            aiohttp.BaseConnector.close(connector)
 
 
 def _open_aiohttp(transport: object) -> aiohttp.ClientSession:
