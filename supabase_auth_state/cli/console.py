@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from supabase_auth_state.errors import FolderError, SupabaseAuthStateError
@@ -91,7 +92,9 @@ class Console:
         for name, reason in (*getattr(error, "problems", ()), *getattr(error, "differences", ())):
             self.say(f"  {name}: {reason}")
         if self.json:
-            self.document({"ok": False, **failure_as_json(error)})
+            # Where standard output cannot be written, that may be the very error.
+            with suppress(FolderError):
+                self.document({"ok": False, **failure_as_json(error)})
 
     def progress(self, label: str) -> ProgressBar:
         """Return a progress bar, which draws nothing unless standard error is a terminal."""
@@ -111,7 +114,7 @@ class Console:
         if self._status:
             sys.stderr.write(_CLEAR_LINE)
             sys.stderr.flush()
-        _write(stream, f"{text}\n")
+        write(stream, f"{text}\n")
         if self._status:
             self._draw_status()
 
@@ -153,7 +156,12 @@ def discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _write(stream: TextIO | None, text: str) -> None:
+def write(stream: TextIO | None, text: str) -> None:
+    """Write to a standard stream; one that is closed takes everything.
+
+    Raises:
+        FolderError: it cannot be written, e.g. because the disk is full.
+    """
     if stream is None:
         return
     try:

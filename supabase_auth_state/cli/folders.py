@@ -114,7 +114,8 @@ async def _import_each(args: argparse.Namespace, console: Console, options: dict
             tally.fail(outcome.company_id, outcome.error)
 
     try:
-        await import_each(args.folder, concurrency=args.concurrency, on_outcome=tell, **options)
+        concurrency = max(min(args.concurrency, tally.total), 1)
+        await import_each(args.folder, concurrency=concurrency, on_outcome=tell, **options)
     finally:
         tally.sum_up()
     return tally.code

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from supabase_auth_state import __version__
-from supabase_auth_state.errors import SupabaseAuthStateError
+from supabase_auth_state.errors import FolderError, SupabaseAuthStateError
 
 from . import cleanup, doctor, folders, leases, migrations, overview
 from .console import Console, discard_output, is_terminal
@@ -65,6 +65,11 @@ def _run(args: argparse.Namespace, console: Console) -> int:
         return exit_code(error)
     except BrokenPipeError:
         raise
+    except OSError as error:
+        # A path that no part of the library expected; the system's words quote nothing but it.
+        _trace(args.verbose)
+        console.failure(FolderError(f"{error.filename or 'the system'}: {error.strerror}"))
+        return REFUSED
     except Exception as error:  # noqa: BLE001 - people get a line, not a traceback
         _trace(args.verbose)
         # The text of such an error is not printed: it may quote a stored value.

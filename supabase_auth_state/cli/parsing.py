@@ -6,18 +6,18 @@ import argparse
 import json
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from contextlib import suppress
+from typing import Any, NoReturn, TypeAlias
 
 from supabase_auth_state.config import check_company_id
-from supabase_auth_state.errors import ConfigurationError
+from supabase_auth_state.errors import ConfigurationError, SupabaseAuthStateError
 
-if TYPE_CHECKING:
-    from .console import Console
+from .console import Console, write
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001
 """Where commands are added."""
 
-Run = Callable[[argparse.Namespace, "Console"], Awaitable[int]]
+Run = Callable[[argparse.Namespace, Console], Awaitable[int]]
 """Does a command and returns its exit code."""
 
 
@@ -34,8 +34,9 @@ class JsonParser(Parser):
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and end with exit code 2."""
         found = {"ok": False, "error": "UsageError", "message": message}
-        sys.stdout.write(f"{json.dumps(found)}\n")
-        sys.stdout.flush()
+        # Where the result cannot be written, the usage on standard error is enough.
+        with suppress(SupabaseAuthStateError, OSError):
+            write(sys.stdout, f"{json.dumps(found)}\n")
         super().error(message)
 
 

@@ -174,11 +174,15 @@ def _url_problem(url: str) -> str | None:
         return "has quotes around it, which are no part of it: remove them"
     if any(char.isspace() or not char.isprintable() for char in url):
         return f"has a space or a control character inside: {_PROJECT_URL}"
+    import httpx
+
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        # Each of the two refuses names that the other lets pass.
         (host or "").encode("idna")
-    except ValueError:
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL):
         return f"is not an http(s) URL: {_PROJECT_URL}"
     if parts.scheme.startswith("postgres"):
         return f"is a database URL: {_PROJECT_URL}"

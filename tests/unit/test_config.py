@@ -111,6 +111,7 @@ def test_the_url_is_the_projects(url: str) -> None:
         ("https://abc.supabase.co:port", "not an http"),
         ("https://abc.supabase.co:70000", "not an http"),
         ("https://abc..supabase.co", "not an http"),
+        ("https://a☃c.supabase.co", "not an http"),
         (f"https://{'a' * 64}.supabase.co", "not an http"),
         (f'"{URL}"', "quotes around it"),
         (f"'{URL}", "quotes around it"),
