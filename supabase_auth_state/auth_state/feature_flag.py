@@ -12,7 +12,7 @@ from supabase_auth_state.config import FLAG_VARIABLE, check_company_id, database
 from supabase_auth_state.errors import ConfigurationError, SupabaseAuthStateError
 from supabase_auth_state.files.folder import FolderAuthState, use_multi_file_auth_state
 from supabase_auth_state.rest.client import Rest, open_rest, using_rest
-from supabase_auth_state.rest.timestamps import seconds
+from supabase_auth_state.transfer.company import read_status
 
 from .database import AuthState, use_supabase_auth_state
 from .opening import Opening
@@ -101,12 +101,8 @@ async def _warn_if_database_is_newer(
 
 async def newest_change(rest: Rest, company_id: str) -> float | None:
     """Return when a company's rows last changed (Unix time), or None when it has no creds."""
-    query = {"company_id": f"eq.{company_id}", "select": "updated_at"}
-    creds = await rest.select("whatsapp_auth", query)
-    if not creds:
-        return None
-    keys = await rest.select("whatsapp_keys", {**query, "order": "updated_at.desc", "limit": "1"})
-    return max(seconds(row["updated_at"]) for row in creds + keys)
+    status = await read_status(rest, company_id)
+    return None if status.family is None else status.changed_at
 
 
 def newest_file(folder: Path) -> float | None:

@@ -1,4 +1,4 @@
-"""Which damaged forms a stored value has, told by comparing it with the right form. Pure.
+"""Which damaged forms a stored value has, told by comparing it with the right form. No I/O.
 
 What the right form is has been settled before, by field and length (``shapes``); here the
 difference only gets a name.

@@ -151,7 +151,7 @@ async def test_files_younger_than_the_database_warn_and_name_import(
         stale = await use_auth_state(company_id, folder=folder, client=rest)
     await stale.close()
 
-    await import_folder(folder, company_id, client=rest, quiet_for=0)
+    await import_folder(folder, company_id, client=rest, quiet_for=0, force=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fresh = await use_auth_state(company_id, folder=folder, client=rest)

@@ -26,7 +26,7 @@ from supabase_auth_state.errors import (
 )
 from supabase_auth_state.leases.lease import acquire_lease
 from supabase_auth_state.transfer.export_folder import export_folder
-from supabase_auth_state.transfer.import_each import Outcome, import_each
+from supabase_auth_state.transfer.import_each import ImportOutcome, import_each
 from supabase_auth_state.transfer.import_folder import import_folder
 from supabase_auth_state.transfer.verify import verify_folder
 from tests.interop.node import run_node
@@ -55,6 +55,16 @@ def sample(name: str, where: Path, *, age: float = 3600) -> Path:
 def set_age(path: Path, seconds: float) -> None:
     changed = time.time_ns() - int(seconds * 10**9)
     os.utime(path, ns=(changed, changed))
+
+
+def another_device(folder: Path, registration_id: int) -> Path:
+    """Make a folder that of another linked device."""
+    path = folder / "creds.json"
+    creds = json.loads(path.read_text())
+    changed = path.stat()
+    path.write_text(json.dumps({**creds, "registrationId": registration_id}, separators=(",", ":")))
+    os.utime(path, ns=(changed.st_atime_ns, changed.st_mtime_ns))
+    return folder
 
 
 def names_in(folder: Path) -> list[str]:
@@ -244,7 +254,7 @@ async def test_what_is_missing_is_added_and_the_rest_is_not_written_again(
     assert {key_type for key_type, _ in rewritten} == {"device-list"}
 
 
-async def test_files_that_were_used_since_replace_older_rows(
+async def test_files_that_were_used_since_replace_rows_only_by_force(
     folder: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
     await import_folder(folder, company_id, client=rest)
@@ -252,7 +262,11 @@ async def test_files_that_were_used_since_replace_older_rows(
     changed = folder / "device-list-15550100001.json"
     changed.write_text('["0","77"]')
     set_age(changed, 60)
-    report = await import_folder(folder, company_id, client=rest)
+    with pytest.raises(NewerState) as caught:
+        await import_folder(folder, company_id, client=rest)
+    assert caught.value.newer == ("device-list 15550100001",)
+    assert table(db, company_id) == before
+    report = await import_folder(folder, company_id, client=rest, force=True)
     assert (report.added, report.replaced, report.unchanged) == (0, 1, 27)
     after = table(db, company_id)
     ref = ("device-list", "15550100001")
@@ -275,10 +289,10 @@ async def test_creds_come_last_so_that_half_an_import_is_no_company(
             assert (done, total) == (len(found), 336)
 
     await import_folder(sample("v7-337", tmp_path), company_id, client=rest, progress=look)
-    assert seen == [(100, False), (200, False), (300, False), (336, True)]
+    assert seen == [(100, False), (200, False), (300, False), (335, False), (336, True)]
 
 
-async def test_creds_that_are_refused_take_their_batch_with_them(
+async def test_creds_that_are_refused_leave_an_import_that_the_next_run_finishes(
     folder: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
     db.execute(
@@ -292,10 +306,12 @@ async def test_creds_that_are_refused_take_their_batch_with_them(
     try:
         with pytest.raises(InvalidRequest):
             await import_folder(folder, company_id, client=rest)
-        assert table(db, company_id) == {}
+        found = table(db, company_id)
+        assert (len(found), ("creds", "") in found) == (27, False)
     finally:
         db.execute("drop trigger refuse on whatsapp_auth")
-    assert (await import_folder(folder, company_id, client=rest)).added == 28
+    report = await import_folder(folder, company_id, client=rest)
+    assert (report.added, report.unchanged) == (1, 27)
 
 
 async def test_a_folder_that_is_written_to_meanwhile_does_not_become_a_company(
@@ -312,7 +328,7 @@ async def test_a_folder_that_is_written_to_meanwhile_does_not_become_a_company(
     assert ("creds", "") not in table(db, company_id)
     set_age(folder / "device-list-15550100001.json", 60)
     report = await import_folder(folder, company_id, client=rest)
-    assert (report.added, report.replaced) == (36, 1)  # the last batch had waited for the creds
+    assert (report.added, report.replaced) == (1, 1)
     assert (await verify_folder(folder, company_id, client=rest)).identical
 
 
@@ -707,13 +723,15 @@ async def test_each_subfolder_becomes_the_company_of_its_name(
     parent = tmp_path / "numbers"
     parent.mkdir()
     for number in range(5):
-        sample("v7-small", tmp_path).rename(parent / f"{company_id}-{number}")
+        another_device(sample("v7-small", tmp_path), number).rename(
+            parent / f"{company_id}-{number}"
+        )
     (parent / f"{company_id}-1" / "creds.json").write_bytes(b"")
     set_age(parent / f"{company_id}-1" / "creds.json", 60)
     (parent / ".hidden").mkdir()
     (parent / f"{company_id}-0.backup-20260101T000000Z-abcd").mkdir()
     (parent / "file").touch()
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, ImportOutcome] = {}
     await import_each(
         parent, client=rest, on_outcome=lambda each: outcomes.update({each.company_id: each})
     )
@@ -734,7 +752,7 @@ async def test_a_database_that_does_not_answer_ends_the_import_of_many(
     for number in range(3):
         sample("v7-small", tmp_path).rename(parent / f"{company_id}-{number}")
     nowhere = Settings(url="http://127.0.0.1:9", key=settings.key, give_up_after=0.2)
-    outcomes: list[Outcome] = []
+    outcomes: list[ImportOutcome] = []
     with pytest.raises(StoreUnavailable):
         await import_each(parent, settings=nowhere, concurrency=2, on_outcome=outcomes.append)
     assert outcomes == []

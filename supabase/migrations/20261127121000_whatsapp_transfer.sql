@@ -1,0 +1,122 @@
+-- Moves companies in and out by upserts and named JSON, deletes them, and finds two companies of one linked device.
+-- Works with supabase-auth-state 0.3; 0.1 and 0.2 go on working beside it.
+
+-- Replaces values of a company in one transaction. p_keys is [[key_type, key_id, value, updated_at], …], where a null
+-- value deletes; p_creds is [creds, updated_at], or null to leave the creds as they are. Times are seconds since 1970,
+-- and null is now. The client family of a company that has creds already stays as it is. Returns the receipt
+-- {"company_id": …, "keys": how many keys were given, "creds": whether creds were given}.
+create function public.replace_whatsapp_state(
+  p_company_id text, p_keys jsonb, p_creds jsonb default null, p_client_family text default 'baileys')
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  insert into public.whatsapp_keys (company_id, key_type, key_id, value, updated_at)
+  select p_company_id, r.entry ->> 0, r.entry ->> 1, r.entry -> 2, coalesce(to_timestamp((r.entry ->> 3)::float8), now())
+  from jsonb_array_elements(p_keys) as r (entry)
+  -- All writers take the rows in one order, so that two of them never wait for each other.
+  order by (r.entry ->> 0) collate "C", (r.entry ->> 1) collate "C"
+  on conflict (company_id, key_type, key_id) do update set value = excluded.value, updated_at = excluded.updated_at;
+  if p_creds is not null then
+    insert into public.whatsapp_auth (company_id, creds, client_family, updated_at)
+    values (p_company_id, p_creds -> 0, p_client_family, coalesce(to_timestamp((p_creds ->> 1)::float8), now()))
+    on conflict (company_id) do update set creds = excluded.creds, updated_at = excluded.updated_at;
+  end if;
+  return jsonb_build_object('company_id', p_company_id, 'keys', jsonb_array_length(p_keys), 'creds', p_creds is not null);
+end
+$$;
+
+-- Deletes all rows of a company in one transaction. Returns the receipt {"company_id": …, "keys": how many keys were
+-- deleted, "creds": whether there were creds}; a request that is sent again finds nothing and says so.
+create function public.delete_whatsapp_company(p_company_id text)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_creds boolean;
+  v_keys bigint := 0;
+  v_gone bigint;
+begin
+  delete from public.whatsapp_auth a where a.company_id = p_company_id;
+  v_creds := found;
+  loop
+    -- The first row calls the guard, which waits for writes under way; only a later statement sees their rows.
+    delete from public.whatsapp_keys k where k.company_id = p_company_id;
+    get diagnostics v_gone = row_count;
+    exit when v_gone = 0;
+    v_keys := v_keys + v_gone;
+  end loop;
+  return jsonb_build_object('company_id', p_company_id, 'keys', v_keys, 'creds', v_creds);
+end
+$$;
+
+-- What decides whether a company is there, without its rows: {"company_id": …, "client_family": …, "created_at": …,
+-- "keys": …, "changed_at": …}, times in seconds since 1970. client_family and created_at are null without creds,
+-- changed_at without any row.
+create function public.whatsapp_company_status(p_company_id text)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select jsonb_build_object('company_id', p_company_id, 'client_family', a.client_family,
+    'created_at', extract(epoch from a.created_at), 'keys', k.keys,
+    'changed_at', extract(epoch from greatest(a.updated_at, k.updated_at)))
+  from (
+    select count(*) as keys, max(k.updated_at) as updated_at
+    from public.whatsapp_keys k where k.company_id = p_company_id
+  ) k
+  left join public.whatsapp_auth a on a.company_id = p_company_id
+$$;
+
+-- Other companies that hold the same linked device: {"company_id": …, "companies": […]}. Compared are registrationId
+-- and the public identity key, given in base64, in the forms of bytes that the doctor knows (docs/doctor.md). There is
+-- no index: one over creds would make every save of creds write to it (a thousand companies are looked through in 8 ms).
+create function public.whatsapp_companies_of_device(p_registration_id int, p_identity_public text, p_company_id text)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  with number as (
+    select n.place, get_byte(d.bytes, n.place) as byte
+    from (select decode(p_identity_public, 'base64') as bytes) d
+    cross join lateral generate_series(0, length(d.bytes) - 1) as n (place)
+  ), list as (
+    select jsonb_agg(n.byte order by n.place) as bytes, jsonb_object_agg(n.place, n.byte) as by_place from number n
+  ), form as (
+    select to_jsonb(p_identity_public) as data
+    union all select l.bytes from list l
+    union all select l.by_place from list l
+  )
+  select jsonb_build_object('company_id', p_company_id,
+    'companies', coalesce(jsonb_agg(a.company_id order by a.company_id), '[]'))
+  from public.whatsapp_auth a
+  where a.company_id <> p_company_id and a.creds -> 'registrationId' = to_jsonb(p_registration_id)
+    and coalesce(a.creds -> 'signedIdentityKey' -> 'public' -> 'data', a.creds -> 'signedIdentityKey' -> 'public')
+      in (select f.data from form f)
+$$;
+
+comment on function public.import_whatsapp_state(text) is 'Deprecated: for clients of 0.2. Since 0.3 an import is upserts.';
+
+do $access$
+declare
+  item record;
+begin
+  for item in
+    select p.oid::regprocedure as signature
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace and p.proname in (
+      'replace_whatsapp_state', 'delete_whatsapp_company', 'whatsapp_company_status', 'whatsapp_companies_of_device')
+  loop
+    execute format('revoke all on function %s from public, anon, authenticated', item.signature);
+    execute format('grant execute on function %s to service_role', item.signature);
+  end loop;
+end
+$access$;
+
+notify pgrst, 'reload schema';
