@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from supabase_auth_state import codec
+from supabase_auth_state.auth_state.opening import finish
 from supabase_auth_state.errors import LeaseHeld, StoreUnavailable
 from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.leases.lease import Lease, acquire_lease, as_owner, new_owner
@@ -150,7 +151,7 @@ async def owned_for(rest: Rest, company_id: str, purpose: str) -> AsyncIterator[
     try:
         yield lease
     finally:
-        await lease.release()
+        await finish(lease.release())
 
 
 async def refuse_if_owned(rest: Rest, company_id: str) -> None:

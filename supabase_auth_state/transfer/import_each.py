@@ -173,14 +173,23 @@ async def import_each(
                 report.end(outcome)
                 on_outcome(outcome)
 
-        workers = [asyncio.ensure_future(work()) for _ in range(concurrency)]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+        await _all_of([asyncio.ensure_future(work()) for _ in range(concurrency)])
     return report
+
+
+async def _all_of(workers: Sequence[asyncio.Future[None]]) -> None:
+    """Wait for all workers; if one fails or the caller is cancelled, end the others first."""
+    try:
+        await asyncio.gather(*workers)
+    except asyncio.CancelledError:
+        # They are cancelled already. A second time, and they would not give their leases back.
+        await asyncio.wait(workers)
+        raise
+    except BaseException:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.wait(workers)
+        raise
 
 
 async def _import(

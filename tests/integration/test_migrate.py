@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import stat
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from supabase_auth_state.transfer.export_folder import export_folder
 from supabase_auth_state.transfer.import_each import ImportOutcome, import_each
 from supabase_auth_state.transfer.import_folder import import_folder
 from supabase_auth_state.transfer.verify import verify_folder
+from tests.folders import another_device, names_in, sample_folder, set_age
 from tests.interop.node import run_node
 from tests.values import BAILEYS, auth_rows, rows
 
@@ -42,33 +41,7 @@ REPAIRABLE = [company_id for company_id in LEGACY if company_id != DOUBTFUL]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of a small folder that Baileys wrote, last changed an hour ago."""
-    return sample("v7-small", tmp_path)
-
-
-def sample(name: str, where: Path, *, age: float = 3600) -> Path:
-    folder = Path(shutil.copytree(BAILEYS / name, where / "auth"))
-    for path in folder.iterdir():
-        set_age(path, age)
-    return folder
-
-
-def set_age(path: Path, seconds: float) -> None:
-    changed = time.time_ns() - int(seconds * 10**9)
-    os.utime(path, ns=(changed, changed))
-
-
-def another_device(folder: Path, registration_id: int) -> Path:
-    """Make a folder that of another linked device."""
-    path = folder / "creds.json"
-    creds = json.loads(path.read_text())
-    changed = path.stat()
-    path.write_text(json.dumps({**creds, "registrationId": registration_id}, separators=(",", ":")))
-    os.utime(path, ns=(changed.st_atime_ns, changed.st_mtime_ns))
-    return folder
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sample_folder("v7-small", tmp_path)
 
 
 def changed_at(path: Path) -> float:
@@ -106,7 +79,7 @@ def touch_row(db: psycopg.Connection[Any], company_id: str, key_type: str, value
 async def test_a_folder_goes_there_and_back_and_is_the_same_to_baileys(
     name: str, tmp_path: Path, rest: Rest, company_id: str
 ) -> None:
-    folder = sample(name, tmp_path)
+    folder = sample_folder(name, tmp_path)
     count = len(names_in(folder))
     report = await import_folder(folder, company_id, client=rest)
     assert (report.added, report.unchanged, report.left_out) == (count, 0, 0)
@@ -133,7 +106,7 @@ async def test_every_value_keeps_the_time_of_its_file_there_and_back(
 async def test_mangled_names_come_back_as_the_right_ids(
     tmp_path: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
-    await import_folder(sample("v7-337", tmp_path), company_id, client=rest)
+    await import_folder(sample_folder("v7-337", tmp_path), company_id, client=rest)
     found = table(db, company_id).keys()
     assert {
         ("app-state-sync-key", "++++////"),
@@ -288,7 +261,7 @@ async def test_creds_come_last_so_that_half_an_import_is_no_company(
             seen.append((len(found), ("creds", "") in found))
             assert (done, total) == (len(found), 336)
 
-    await import_folder(sample("v7-337", tmp_path), company_id, client=rest, progress=look)
+    await import_folder(sample_folder("v7-337", tmp_path), company_id, client=rest, progress=look)
     assert seen == [(100, False), (200, False), (300, False), (335, False), (336, True)]
 
 
@@ -317,7 +290,7 @@ async def test_creds_that_are_refused_leave_an_import_that_the_next_run_finishes
 async def test_a_folder_that_is_written_to_meanwhile_does_not_become_a_company(
     tmp_path: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
-    folder = sample("v7-337", tmp_path)
+    folder = sample_folder("v7-337", tmp_path)
 
     def interfere(step: str, done: int, total: int) -> None:
         if done == 200:
@@ -401,7 +374,7 @@ async def test_newer_rows_are_not_overwritten_without_force(
 async def test_another_linked_device_is_not_overwritten_without_force(
     folder: Path, tmp_path: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
-    await import_folder(sample("v6-small", tmp_path / "other"), company_id, client=rest)
+    await import_folder(sample_folder("v6-small", tmp_path / "other"), company_id, client=rest)
     # Its creds are older than the folder's: the time alone would not save them.
     db.execute(
         "update whatsapp_auth set updated_at = '2020-01-01' where company_id = %s", [company_id]
@@ -416,7 +389,7 @@ async def test_another_linked_device_is_not_overwritten_without_force(
 async def test_a_replacement_is_one_transaction(
     folder: Path, tmp_path: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
-    await import_folder(sample("v6-small", tmp_path / "other"), company_id, client=rest)
+    await import_folder(sample_folder("v6-small", tmp_path / "other"), company_id, client=rest)
     before = {ref: row[0] for ref, row in table(db, company_id).items()}
     states: list[dict[tuple[str, str], str]] = []
 
@@ -723,7 +696,7 @@ async def test_each_subfolder_becomes_the_company_of_its_name(
     parent = tmp_path / "numbers"
     parent.mkdir()
     for number in range(5):
-        another_device(sample("v7-small", tmp_path), number).rename(
+        another_device(sample_folder("v7-small", tmp_path), number).rename(
             parent / f"{company_id}-{number}"
         )
     (parent / f"{company_id}-1" / "creds.json").write_bytes(b"")
@@ -750,7 +723,7 @@ async def test_a_database_that_does_not_answer_ends_the_import_of_many(
     parent = tmp_path / "numbers"
     parent.mkdir()
     for number in range(3):
-        sample("v7-small", tmp_path).rename(parent / f"{company_id}-{number}")
+        sample_folder("v7-small", tmp_path).rename(parent / f"{company_id}-{number}")
     nowhere = Settings(url="http://127.0.0.1:9", key=settings.key, give_up_after=0.2)
     outcomes: list[ImportOutcome] = []
     with pytest.raises(StoreUnavailable):

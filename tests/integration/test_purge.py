@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,8 @@ from supabase_auth_state.errors import FolderError
 from supabase_auth_state.transfer.backups import find_backup
 from supabase_auth_state.transfer.import_folder import import_folder
 from supabase_auth_state.transfer.purge import PurgeReport, purge_files
+from tests.folders import names_in, set_age
 from tests.values import BAILEYS
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def set_age(path: Path, seconds: float) -> None:
-    changed = time.time_ns() - int(seconds * 10**9)
-    os.utime(path, ns=(changed, changed))
 
 
 @pytest.fixture
