@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from supabase_auth_state.config import FLAG_VARIABLE, check_company_id, database_flag
-from supabase_auth_state.errors import ConfigurationError, SupabaseAuthStateError
+from supabase_auth_state.errors import (
+    ConfigurationError,
+    StoreUnavailable,
+    SupabaseAuthStateError,
+)
 from supabase_auth_state.files.folder import FolderAuthState, use_multi_file_auth_state
 from supabase_auth_state.rest.client import Rest, open_rest, using_rest
-from supabase_auth_state.transfer.company import read_status
 
 from .database import AuthState, use_supabase_auth_state
 from .opening import Opening
@@ -101,8 +104,12 @@ async def _warn_if_database_is_newer(
 
 async def newest_change(rest: Rest, company_id: str) -> float | None:
     """Return when a company's rows last changed (Unix time), or None when it has no creds."""
-    status = await read_status(rest, company_id)
-    return None if status.family is None else status.changed_at
+    function = "whatsapp_company_status"
+    status = await rest.rpc(function, {"p_company_id": company_id})
+    if not isinstance(status, dict) or status.get("company_id") != company_id:
+        raise StoreUnavailable(f"calling {function}: the answer is not that of this function")
+    changed_at: float | None = status["changed_at"]
+    return None if status["client_family"] is None else changed_at
 
 
 def newest_file(folder: Path) -> float | None:

@@ -28,8 +28,11 @@ def examine(company: Company, *, same_device: Sequence[str] = ()) -> Findings:
     """
     findings = Findings()
     if company.creds is None:
-        what = "missing" if company.documents else "missing, and so is every key"
-        findings.add_unrepairable("creds-missing", CREDS, what, "is this the right company?")
+        what, reason = "missing, and so is every key", "is this the right company?"
+        if company.is_unfinished:
+            what = "missing, though there are keys"
+            reason = "if an import was broken off, run it again; else restore or delete the company"
+        findings.add_unrepairable("creds-missing", CREDS, what, reason)
     if same_device:
         findings.add_unrepairable(
             "same-device",

@@ -128,31 +128,6 @@ async def list_pages(
         after = keys[-1].ref
 
 
-@dataclass(frozen=True)
-class CompanyStatus:
-    """What decides whether a company is there.
-
-    Attributes:
-        family: the recorded client family, or None without creds.
-        keys: how many keys there are.
-        changed_at: when a row last changed, in seconds since 1970, or None without rows.
-    """
-
-    family: str | None
-    keys: int
-    changed_at: float | None
-
-
-async def read_status(rest: Rest, company_id: str) -> CompanyStatus:
-    """Return whether a company has creds and keys, without reading them.
-
-    Raises:
-        StoreError: the database refused or did not answer.
-    """
-    answer = await _ask(rest, "whatsapp_company_status", company_id, {})
-    return CompanyStatus(answer["client_family"], answer["keys"], answer["changed_at"])
-
-
 async def companies_of_device(rest: Rest, device: Device | None, company_id: str) -> list[str]:
     """Return the other companies that hold a linked device. The database compares.
 
@@ -166,17 +141,14 @@ async def companies_of_device(rest: Rest, device: Device | None, company_id: str
     """
     if device is None:
         return []
+    function = "whatsapp_companies_of_device"
     params = {
         "p_registration_id": device.registration_id,
         "p_identity_public": to_base64(device.identity),
+        "p_company_id": company_id,
     }
-    answer = await _ask(rest, "whatsapp_companies_of_device", company_id, params)
-    return [str(other) for other in answer["companies"]]
-
-
-async def _ask(rest: Rest, function: str, company_id: str, params: dict[str, Any]) -> Any:
-    answer = await rest.rpc(function, {"p_company_id": company_id, **params})
-    return check_receipt(function, answer, company_id)
+    answer = await rest.rpc(function, params)
+    return [str(other) for other in check_receipt(function, answer, company_id)["companies"]]
 
 
 def check_receipt(function: str, answer: Any, company_id: str) -> dict[str, Any]:

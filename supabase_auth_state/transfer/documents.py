@@ -125,6 +125,11 @@ def name_of(ref: KeyRef) -> str:
     return "creds" if ref == CREDS else f"{ref.key_type} {ref.key_id}"
 
 
+def type_of(ref: KeyRef) -> str:
+    """Return Baileys' key type of a key, or ``"creds"``."""
+    return "creds" if ref == CREDS else ref.key_type
+
+
 def file_of(ref: KeyRef) -> str:
     """Return the name of a key's file."""
     return CREDS_FILE if ref == CREDS else file_name(*ref)

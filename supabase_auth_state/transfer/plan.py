@@ -12,7 +12,6 @@ from supabase_auth_state.files.names import KeyRef
 from .company import Company
 from .counters import going_back
 from .documents import (
-    CREDS,
     Document,
     Documents,
     Match,
@@ -23,6 +22,7 @@ from .documents import (
     name_of,
     names,
     pre_key_number,
+    type_of,
 )
 
 
@@ -169,7 +169,7 @@ def _going_back(file: Document, row: Document, company_id: str, family: str) -> 
         new, old = (decoded(each, company_id, family) for each in (file, row))
     except CodecError:
         return ""
-    return going_back("creds" if file.ref == CREDS else file.ref.key_type, new, old)
+    return going_back(type_of(file.ref), new, old)
 
 
 def _returning(ref: KeyRef, company: Company, next_id: int | None) -> bool:

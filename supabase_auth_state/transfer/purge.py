@@ -22,6 +22,7 @@ from supabase_auth_state.rest.client import Rest, using_rest
 
 from .backups import back_up_folder, find_backup
 from .company import Company, read_company
+from .counters import going_back
 from .documents import (
     CREDS,
     Document,
@@ -34,6 +35,7 @@ from .documents import (
     is_other_device,
     match,
     names,
+    type_of,
     unneeded_mappings,
 )
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
@@ -227,7 +229,16 @@ def _fate(file: Document, company: Company) -> _Fate:
     found = match(file, row, company.company_id)
     if found in (Match.SAME, Match.SAME_VALUE):
         return _Fate.KEPT
-    return _Fate.REPLACED if is_newer(row, file) and _is_whole(row, company) else _Fate.LOST
+    replaced = (
+        is_newer(row, file) and _is_whole(row, company) and not _is_behind(row, file, company)
+    )
+    return _Fate.REPLACED if replaced else _Fate.LOST
+
+
+def _is_behind(row: Document, file: Document, company: Company) -> bool:
+    """Return whether a counter of the file is ahead of the row's, whatever their times say."""
+    values = (decoded(each, company.company_id) for each in (row, file))
+    return bool(going_back(type_of(row.ref), *values))
 
 
 def _is_whole(row: Document, company: Company) -> bool:

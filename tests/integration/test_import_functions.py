@@ -9,13 +9,13 @@ import psycopg
 import pytest
 
 from supabase_auth_state import InvalidRequest, LeaseLost, Rest, StoreUnavailable
+from supabase_auth_state.auth_state.feature_flag import newest_change
 from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.leases.lease import acquire_lease
 from supabase_auth_state.transfer.company import (
     Company,
     companies_of_device,
     read_company,
-    read_status,
 )
 from supabase_auth_state.transfer.company_writer import Change, CompanyWriter, batches
 from supabase_auth_state.transfer.documents import CREDS, Device, Document
@@ -237,16 +237,17 @@ async def test_a_company_of_many_pages_is_read_whole_with_its_creds(
 async def test_a_status_says_whether_there_are_creds_and_keys(
     rest: Rest, company_id: str, writer: CompanyWriter
 ) -> None:
-    statuses = [await read_status(rest, company_id)]
+    async def status() -> tuple[Any, ...]:
+        found = await rest.rpc("whatsapp_company_status", {"p_company_id": company_id})
+        assert found.pop("company_id") == company_id
+        assert (found.pop("created_at") is None) == (found["client_family"] is None)
+        return tuple(found[name] for name in ("client_family", "keys", "changed_at"))
+
+    assert await status() == (None, 0, None)
     await upsert(writer, key("1", ["0"]), key("2", ["0"], time=TIME + 5))
-    statuses.append(await read_status(rest, company_id))
+    assert await status() == (None, 2, TIME + 5)
     await writer.upsert_creds(creds({"a": 1}, TIME + 9))
-    statuses.append(await read_status(rest, company_id))
-    assert [(each.family, each.keys, each.changed_at) for each in statuses] == [
-        (None, 0, None),
-        (None, 2, TIME + 5),
-        ("baileys", 2, TIME + 9),
-    ]
+    assert await status() == ("baileys", 2, TIME + 9)
 
 
 class Stranger:
@@ -268,7 +269,7 @@ async def test_what_is_not_the_answer_is_never_taken_for_nothing_stored(answer: 
     stranger: Any = Stranger(answer)
     for attempt in (
         read_company(stranger, "7"),
-        read_status(stranger, "7"),
+        newest_change(stranger, "7"),
         companies_of_device(stranger, Device(7, b"1"), "7"),
     ):
         with pytest.raises(StoreUnavailable):

@@ -134,6 +134,18 @@ async def test_files_that_were_used_after_the_import_are_an_obstacle(
     assert "device-list 15550100001" in refused(report, folder)
 
 
+async def test_a_file_whose_counters_are_ahead_of_a_row_is_an_obstacle_whatever_the_times(
+    folder: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
+) -> None:
+    db.execute(
+        "update whatsapp_auth set creds = jsonb_set(creds, '{nextPreKeyId}', '5')"
+        " where company_id = %s",
+        [company_id],
+    )
+    report = await purge_files(folder, company_id, client=rest, yes=True)
+    assert "1 values are neither the same" in refused(report, folder)
+
+
 async def test_another_linked_device_in_the_database_is_an_obstacle(
     folder: Path, tmp_path: Path, rest: Rest, company_id: str
 ) -> None:

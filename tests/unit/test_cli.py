@@ -211,8 +211,10 @@ def test_what_a_failure_is_about_is_there_for_programs(
         {"error": "FolderError", "problems": [{"file": "a.json", "reason": "is empty"}]},
         {
             "error": "NewerState", "company_id": "7", "newer": ["creds"], "extra": ["pre-key 1"],
-            "other_device": True,
+            "returning": ["pre-key 2"], "other_device": True,
+            "going_back": [{"name": "creds", "change": "nextPreKeyId 3 to 2"}],
         },
+        {"error": "DuplicateDevice", "company_id": "7", "companies": ["8", "9"]},
         {"error": "FamilyMismatch", "company_id": "7"},
         {"error": "CodecError", "company_id": "7", "key_type": "session", "key_id": "1.0"},
         {"error": "InvalidRequest", "status": 400},
