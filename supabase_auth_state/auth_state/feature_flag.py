@@ -87,7 +87,7 @@ async def _warn_if_database_is_newer(
         stored = await newest_change(rest, company_id)
     except SupabaseAuthStateError as error:
         _warn(
-            f"company {company_id!r}: cannot tell whether the database holds newer state ({error})"
+            f"company {company_id!r}: it is not known whether the database holds newer state ({error})"
         )
         return
     finally:

@@ -170,12 +170,12 @@ class _Move:
     def obstacle(self) -> tuple[str, bool]:
         """Say why the session may not be moved, or nothing, and whether that is damage."""
         if KeyRef("session", self.target) in self.rows.present:
-            return "the LID has a session too, and which is newer cannot be told", False
+            return "the LID has a session too, and which is newer is not known", False
         if not self.identities:
             return "it is closed, so nothing could go on with it", False
         if len(self.identities) > 1:
             return "its open sessions are of more than one identity key", True
-        if any(not self._is_theirs(address) for address in (self.source, self.target)):
+        if any(not self._is_the_contacts(address) for address in (self.source, self.target)):
             return "the contact's identity key has changed since", True
         return "", False
 
@@ -199,7 +199,8 @@ class _Move:
     def _has_identity(self, address: str) -> bool:
         return KeyRef("identity-key", address) in self.rows.present
 
-    def _is_theirs(self, address: str) -> bool:
+    def _is_the_contacts(self, address: str) -> bool:
+        """Return whether the identity key at an address, if any, is that of the session."""
         if not self._has_identity(address):
             return True
         known = self.rows.values.get(KeyRef("identity-key", address))

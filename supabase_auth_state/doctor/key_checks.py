@@ -149,7 +149,7 @@ def _understood(row: Document, ref: KeyRef, value: Value) -> _Reading:
 
 
 def is_pair(pair: dict[str, bytes]) -> bool:
-    """Tell whether ``public`` is the X25519 public key of ``private``, 32 bytes each."""
+    """Return whether ``public`` is the X25519 public key of ``private``, 32 bytes each."""
     return crypto_scalarmult_base(pair["private"]) == pair["public"]
 
 

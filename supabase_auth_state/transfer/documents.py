@@ -47,7 +47,7 @@ class Document:
 
     @property
     def text(self) -> bytes:
-        """The JSON text with sorted names: the same for the same value, whoever stored it."""
+        """The JSON text with sorted names: the same for the same value."""
         return orjson.dumps(self.json, option=orjson.OPT_SORT_KEYS)
 
 
