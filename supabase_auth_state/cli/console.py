@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 # What errors carry for people and programs to act on; never a stored value.
 _DETAILS = (
-    "company_id", "key_type", "key_id", "owner", "expires_at", "newer", "extra", "other_device",
-    "status", "code",
+    "company_id", "key_type", "key_id", "owner", "expires_at", "newer", "extra", "returning",
+    "other_device", "companies", "status", "code",
 )  # fmt: skip
-_LISTS = {"problems": ("file", "reason"), "differences": ("name", "reason")}
+_LISTS = {
+    "problems": ("file", "reason"),
+    "differences": ("name", "reason"),
+    "going_back": ("name", "change"),
+}
 _CLEAR_LINE = "\r\x1b[K"
 _USUAL_SIZE = os.terminal_size((80, 24))
 
@@ -89,8 +93,9 @@ class Console:
     def failure(self, error: SupabaseAuthStateError) -> None:
         """Print why a command failed, as JSON too where that is asked for."""
         self.say(f"error: {error}")
-        for name, reason in (*getattr(error, "problems", ()), *getattr(error, "differences", ())):
-            self.say(f"  {name}: {reason}")
+        for kind in _LISTS:
+            for name, reason in getattr(error, kind, ()):
+                self.say(f"  {name}: {reason}")
         if self.json:
             # Where standard output cannot be written, that may be the very error.
             with suppress(FolderError):

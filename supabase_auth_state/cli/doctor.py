@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from .console import Console
 from .exits import DIFFERENT, DONE
 from .many import Ended, for_each
-from .parsing import Commands, Parser, add_backup_dir, add_command, add_company_or_all, positive
+from .parsing import Commands, add_command, add_company_backup_dir, add_company_or_all, positive
 
 if TYPE_CHECKING:
     from supabase_auth_state.rest.client import Rest
 
-_BACKUPS = "supabase-auth-state-backups"
 _FEWEST = 812
 
 
@@ -40,18 +39,12 @@ left alone.""",
     )
     add_company_or_all(parser, "examine every company of the database")
     parser.add_argument("--fix", action="store_true", help="repair, after a backup")
-    _add_backups(parser)
-
-
-def _add_backups(parser: Parser) -> None:
-    add_backup_dir(
-        parser, default=_BACKUPS, purpose=f"where to put the backup (default: {_BACKUPS})"
-    )
+    add_company_backup_dir(parser)
 
 
 async def run_doctor(args: argparse.Namespace, console: Console) -> int:
     """Examine one company or all of them, and repair."""
-    from supabase_auth_state.doctor.run import diagnose, repair
+    from supabase_auth_state.doctor.doctor import diagnose, repair
 
     async def examine(company_id: str, rest: Rest) -> Ended:
         if args.fix:
@@ -111,7 +104,7 @@ still hand out one of them, and the first message that uses it is lost then: rar
         type=positive,
         help=f"with --reap: how many uploaded ones to keep (default and least: {_FEWEST})",
     )
-    _add_backups(parser)
+    add_company_backup_dir(parser)
 
 
 async def run_pre_keys(args: argparse.Namespace, console: Console) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from supabase_auth_state import __version__
 from supabase_auth_state.errors import FolderError, SupabaseAuthStateError
 
-from . import cleanup, doctor, folders, leases, migrations, overview
+from . import cleanup, delete, doctor, folders, leases, migrations, overview, restore
 from .console import Console, discard_output, is_terminal
 from .exits import INTERRUPTED, REFUSED, TABLE, exit_code
 from .parsing import JsonParser, Parser, add_verbosity
@@ -30,7 +30,8 @@ def build_parser(*, json: bool = False) -> Parser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     add_verbosity(parser, default=0)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for group in (folders, cleanup, overview, doctor, leases, migrations):
+    groups = (folders, restore, delete, cleanup, overview, doctor, leases, migrations)
+    for group in groups:
         group.add_parsers(commands)
     return parser
 

@@ -1,4 +1,4 @@
-"""A second event loop, and a fork: connections are made anew, and no company is shared by accident."""
+"""A second event loop, and a fork: connections are made anew, and no company is shared."""
 
 from __future__ import annotations
 
