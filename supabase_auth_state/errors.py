@@ -220,7 +220,7 @@ class UnreadKeyError(SupabaseAuthStateError):
 
 
 class CompanyNotFound(SupabaseAuthStateError):
-    """The company has neither creds nor keys, and it was opened with ``create=False``.
+    """The company has neither creds nor keys, and none were to be made.
 
     Attributes:
         company_id: the company.

@@ -107,13 +107,29 @@ class Console:
 
         return ProgressBar(sys.stderr, label)
 
-    def confirm(self, question: str) -> bool:
-        """Return whether a person at the terminal answers yes; without a terminal, False."""
+    async def ask(self, question: str) -> str | None:
+        """Return what a person types at the terminal, or None where no person can be asked.
+
+        Ctrl-C ends the wait at once.
+        """
+        import asyncio
+
         if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
-            return False
-        sys.stderr.write(f"{question} [y/N] ")
+            return None
+        sys.stderr.write(f"{question} ")
         sys.stderr.flush()
-        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        try:
+            loop.add_reader(sys.stdin, ready.set)
+        except NotImplementedError:  # Windows has no readers of terminals
+            typed: str = await asyncio.to_thread(sys.stdin.readline)
+            return typed.strip()
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(sys.stdin)
+        return sys.stdin.readline().strip()
 
     def _without_status(self, stream: TextIO, text: str) -> None:
         if self._status:

@@ -104,20 +104,21 @@ async def run_import(args: argparse.Namespace, console: Console) -> int:
 
 
 async def _import_each(args: argparse.Namespace, console: Console, options: dict[str, Any]) -> int:
-    from supabase_auth_state.transfer.import_each import company_folders, import_each
+    from supabase_auth_state.transfer.import_each import ImportEachReport, import_each
 
-    tally = Tally(console, "imported")
-    tally.total = len(company_folders(args.folder))
+    report = ImportEachReport()
+    tally = Tally(console, report, "imported")
 
     def tell(outcome: ImportOutcome) -> None:
         if outcome.report is not None:
-            tally.end(outcome.company_id, Ended(outcome.report))
+            tally.end(Ended(outcome.report))
         elif outcome.error is not None:
             tally.fail(outcome.company_id, outcome.error)
 
     try:
-        concurrency = max(min(args.concurrency, tally.total), 1)
-        await import_each(args.folder, concurrency=concurrency, on_outcome=tell, **options)
+        await import_each(
+            args.folder, concurrency=args.concurrency, on_outcome=tell, report=report, **options
+        )
     finally:
         tally.sum_up()
     return tally.code

@@ -76,18 +76,23 @@ async def run_release(args: argparse.Namespace, console: Console) -> int:
         if lease["owner"] is None:
             console.result(LeaseStatus(lease, released=False))
             return DONE
-        if not args.yes and not console.confirm(f"{LeaseStatus(lease)}. End this lease?"):
+        if not (args.yes or await _confirmed(lease, console)):
             console.result(LeaseStatus(lease, released=False), ok=False)
             console.say("nothing was changed: --force ends the lease without a question")
             return OWNED if lease["live"] else REFUSED
         await rest.rpc(
             "release_whatsapp_lease", {"p_company_id": args.company, "p_token": lease["token"]}
         )
-        after = await _read(rest, args.company)
+        after = await rest.about("whatsapp_lease_status", args.company)
     # Not by the result of the call: a call that is sent again says that there was nothing to do.
     released = after["owner"] is None
     console.result(LeaseStatus(after, released=released), ok=released)
     return DONE if released else OWNED
+
+
+async def _confirmed(lease: Mapping[str, Any], console: Console) -> bool:
+    typed = await console.ask(f"{LeaseStatus(lease)}. End this lease? [y/N]")
+    return typed is not None and typed.lower() in {"y", "yes"}
 
 
 class LeaseStatus:
@@ -123,15 +128,11 @@ async def _read(rest: Rest, company_id: str) -> Mapping[str, Any]:
     """Return the status of a company's lease.
 
     Raises:
-        CompanyNotFound: the company has no rows, and no process ever owned it.
+        CompanyNotFound: the company has no rows, and no process owns it.
         StoreError: the database refused or did not answer.
     """
-    lease: Mapping[str, Any] = await rest.rpc(
-        "whatsapp_lease_status",
-        {"p_company_id": company_id},
-        is_right=lambda found: isinstance(found, dict) and found.get("company_id") == company_id,
-    )
-    if lease["token"] == 0:
+    lease: Mapping[str, Any] = await rest.about("whatsapp_lease_status", company_id)
+    if lease["owner"] is None:
         found = await rest.ask("fetch_whatsapp_creds", company_id, {})
         if found["creds"] is None and not found["has_keys"]:
             raise CompanyNotFound(company_id)

@@ -110,7 +110,7 @@ def add_backup_dir(parser: Parser, *, default: str | None, purpose: str) -> None
     parser.add_argument("--backup-dir", metavar="DIR", default=default, help=purpose)
 
 
-def add_company_backup_dir(parser: argparse.ArgumentParser) -> None:
+def add_company_backup_dir(parser: Parser) -> None:
     """Add ``--backup-dir DIR`` for backups of companies, which come from no folder."""
     default = "supabase-auth-state-backups"
     add_backup_dir(parser, default=default, purpose=f"where to put the backup (default: {default})")

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def distinguish(folder: Path, name: str) -> None:
     """Make another linked device of a folder."""
     path = folder / "creds.json"
     creds = json.loads(path.read_text())
-    creds["registrationId"] = 1 + sum(name.encode())
+    creds["registrationId"] = 1 + zlib.crc32(name.encode()) % 16380
     path.write_text(json.dumps(creds))
     os.utime(path, (time.time() - 3600,) * 2)
 

@@ -15,6 +15,7 @@ from tests.acceptance.command import Command
 @pytest.fixture
 def owned(db: psycopg.Connection[Any], company_id: str) -> str:
     """A company that a dead process owns for another hour."""
+    db.execute("insert into whatsapp_auth (company_id, creds) values (%s, '{}')", [company_id])
     db.execute("select acquire_whatsapp_lease(%s, 'a dead bot', 3600)", [company_id])
     return company_id
 
