@@ -6,18 +6,23 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from supabase_auth_state import __version__
 from supabase_auth_state.errors import SupabaseAuthStateError
 
-from . import database, delete, doctor, folders, migrations, restore
-from .console import Console
 from .exits import INTERRUPTED, REFUSED, TABLE, exit_code
-from .parsing import add_verbosity
+from .signals import heed_signals, run
+
+if TYPE_CHECKING:
+    from .console import Console
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
+    from . import database, delete, doctor, folders, migrations, restore
+    from .parsing import add_verbosity
+
     parser = argparse.ArgumentParser(
         prog="supabase-auth-state",
         description="Baileys (WhatsApp) auth state in Supabase: move it there and back, and look "
@@ -35,12 +40,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, do what it says, and return the exit code."""
+    with heed_signals():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    from .console import Console
+
     args = build_parser().parse_args(argv)
     console = Console(json=args.json)
     _show_log(args.verbose)
     try:
         return _run(args, console)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # on Windows, see heed_signals
         console.say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
@@ -50,12 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, console: Console) -> int:
-    import asyncio
-
-    from .signals import terminable
-
     try:
-        return asyncio.run(terminable(args.run(args, console)))
+        return run(args.run(args, console))
     except SupabaseAuthStateError as error:
         _trace(args.verbose)
         console.failure(error)

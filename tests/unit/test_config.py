@@ -23,7 +23,12 @@ def jwt(**claims: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "key", ["sb_secret_abc", jwt(role="service_role", exp=time.time() + 86400), "own-gateway-key"]
+    "key",
+    [
+        "sb_secret_abc",
+        pytest.param(jwt(role="service_role", exp=time.time() + 86400), id="jwt"),
+        "own-gateway-key",
+    ],
 )
 def test_service_keys_are_taken(key: str) -> None:
     assert Settings(url=URL, key=f" {key}\n").key == key
