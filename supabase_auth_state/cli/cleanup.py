@@ -76,12 +76,13 @@ async def _clean_up_once(console: Console) -> int:
 async def _clean_up_every(every: str, console: Console) -> int:
     from supabase_auth_state.cleanup import start_automatic_cleanup
 
-    from .signals import until_stopped
+    from .signals import stop_request
 
     worker = start_automatic_cleanup(every, on_report=lambda each: console.result(_Cleanup(each)))
     try:
-        console.say(f"cleaning up every {every}; the first time within a minute")
-        await until_stopped()
+        with stop_request() as asked:
+            console.say(f"cleaning up every {every}; the first time within a minute")
+            await asked.wait()
     finally:
         await worker.stop()
     return DONE

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from supabase_auth_state import __version__
 from supabase_auth_state.errors import FolderError, SupabaseAuthStateError
 
-from . import cleanup, delete, doctor, folders, leases, migrations, overview, restore
-from .console import Console, discard_output, is_terminal
 from .exits import INTERRUPTED, REFUSED, TABLE, exit_code
-from .parsing import JsonParser, Parser, add_verbosity
+from .signals import heed_signals, run
+
+if TYPE_CHECKING:
+    from .console import Console
+    from .parsing import Parser
 
 
 def build_parser(*, json: bool = False) -> Parser:
@@ -21,6 +24,9 @@ def build_parser(*, json: bool = False) -> Parser:
     Args:
         json: whether usage errors are printed as JSON too.
     """
+    from . import cleanup, delete, doctor, folders, leases, migrations, overview, restore
+    from .parsing import JsonParser, Parser, add_verbosity
+
     parser = (JsonParser if json else Parser)(
         prog="supabase-auth-state",
         description="Baileys (WhatsApp) auth state in Supabase: move it there and back, and look "
@@ -38,13 +44,19 @@ def build_parser(*, json: bool = False) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, do what it says, and return the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
+    with heed_signals():
+        return _main(sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    from .console import Console, discard_output
+
     args = build_parser(json="--json" in argv).parse_args(argv)
     console = Console(json=args.json)
     _show_log(args.verbose, console)
     try:
         return _run(args, console)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # on Windows, see heed_signals
         console.say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
@@ -54,12 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, console: Console) -> int:
-    import asyncio
-
-    from .signals import terminable
-
     try:
-        return asyncio.run(terminable(args.run(args, console)))
+        return run(args.run(args, console))
     except SupabaseAuthStateError as error:
         _trace(args.verbose)
         console.failure(error)
@@ -90,6 +98,7 @@ def _show_log(verbose: int, console: Console) -> None:
 
     from supabase_auth_state.config import Settings
 
+    from .console import is_terminal
     from .waiting import WaitingNotice
 
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]

@@ -26,7 +26,7 @@ def jwt(**claims: object) -> str:
 SERVICE_JWT = jwt(role="service_role", exp=time.time() + 86400)
 
 
-@pytest.mark.parametrize("key", ["sb_secret_abc", SERVICE_JWT, "own-gateway-key"])
+@pytest.mark.parametrize("key", ["sb_secret_abc", pytest.param(SERVICE_JWT, id="jwt"), "own-gateway-key"])
 def test_service_keys_are_taken(key: str) -> None:
     assert Settings(url=URL, key=f" {key}\n").key == key
 
