@@ -137,10 +137,11 @@ def test_a_database_that_does_not_answer_stops_all(
 ) -> None:
     sample("v7-small", "numbers/a")
     sample("v7-small", "numbers/b")
-    ended = run("verify", "numbers", "--all", "--json", SUPABASE_SCHEMA="elsewhere")
-    assert ended.code == 4
-    assert ended.lines[0]["summary"]["done"] == 0
-    assert ended.lines[-1]["error"] == "SchemaMissing"
+    for command in (["import", "numbers", "--each"], ["verify", "numbers", "--all"]):
+        elsewhere = run(*command, "--json", SUPABASE_SCHEMA="elsewhere")
+        assert (elsewhere.code, elsewhere.json["error"]) == (4, "SchemaMissing")
+        wrong = run(*command, "--json", SUPABASE_URL=project.url.replace("http", "https"))
+        assert (wrong.code, wrong.json["error"]) == (2, "ConfigurationError")
 
 
 def test_a_company_that_is_not_stored_is_the_same_error_in_every_command(
@@ -161,6 +162,8 @@ def test_a_company_that_is_not_stored_is_the_same_error_in_every_command(
 
 def test_keep_without_reap_says_that_it_does_nothing(run: Command, sample: Sample) -> None:
     run("import", sample("v7-small"), "--company", "a")
+    too_few = run("pre-keys", "--all", "--reap", "--keep", "5", "--json")
+    assert (too_few.code, too_few.json["error"]) == (2, "ConfigurationError")
     ended = run("pre-keys", "--company", "a", "--keep", "5", "--json")
     assert (ended.code, ended.json["reaped"]) == (0, 0)
     assert ended.err == "--keep does nothing without --reap: nothing is deleted\n"
