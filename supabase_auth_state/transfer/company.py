@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from supabase_auth_state.codec.bufferjson import to_base64
-from supabase_auth_state.errors import ConfigurationError, FamilyMismatch, StoreUnavailable
+from supabase_auth_state.errors import (
+    CompanyNotFound,
+    FamilyMismatch,
+    StoreUnavailable,
+    UnfinishedImport,
+)
 from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.rest.client import Rest
 
@@ -63,6 +68,27 @@ class Company:
         if self.family not in {None, family}:
             raise FamilyMismatch(self.company_id, stored=str(self.family), wanted=family)
         return self
+
+    def known(self) -> Self:
+        """Return this company if it has any row.
+
+        Raises:
+            CompanyNotFound: it has none.
+        """
+        if not self.documents:
+            raise CompanyNotFound(self.company_id)
+        return self
+
+    def with_creds(self) -> Self:
+        """Return this company if it has creds.
+
+        Raises:
+            CompanyNotFound: it has no row.
+            UnfinishedImport: it has keys only.
+        """
+        if self.is_unfinished:
+            raise UnfinishedImport(self.company_id)
+        return self.known()
 
 
 @dataclass(frozen=True)
@@ -169,12 +195,4 @@ def _page(answer: Any, company_id: str) -> Page:
         return Page(keys, Document(CREDS, creds, updated_at), family, created_at)
     raise StoreUnavailable(
         f"listing company {company_id!r}: the answer is not that of list_whatsapp_company"
-    )
-
-
-def not_in_database(company_id: str) -> ConfigurationError:
-    """Return the error that says that there are no rows of a company."""
-    return ConfigurationError(
-        f"company {company_id!r} is not in the database; `supabase-auth-state stats` lists those "
-        "that are"
     )

@@ -13,7 +13,7 @@ from supabase_auth_state.errors import VerificationFailed
 from supabase_auth_state.rest.client import Rest, using_rest
 
 from .backups import DIRECTORY, back_up_company
-from .company import Company, not_in_database, read_company
+from .company import Company, read_company
 from .company_writer import CompanyWriter, owned_for
 from .documents import name_of
 from .quiet import located
@@ -71,7 +71,7 @@ async def delete_company(
             when absent.
 
     Raises:
-        ConfigurationError: the company is not in the database.
+        CompanyNotFound: the company is not in the database.
         LeaseHeld: another process owns the company; nothing is deleted.
         FolderError: the backup cannot be written; nothing is deleted.
         VerificationFailed: there are rows of the company afterwards.
@@ -83,9 +83,7 @@ async def delete_company(
         using_rest(settings, client=client) as rest,
         owned_for(rest, company_id, "delete") as lease,
     ):
-        company = await read_company(rest, company_id)
-        if not company.documents:
-            raise not_in_database(company_id)
+        company = (await read_company(rest, company_id)).known()
         backup = await asyncio.to_thread(back_up_company, company, directory)
         await CompanyWriter(lease).delete_company()
         _refuse_remains(await read_company(rest, company_id))

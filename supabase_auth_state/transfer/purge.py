@@ -138,6 +138,7 @@ async def purge_files(
 
     Raises:
         FolderError: it is no folder, or in use, or a file cannot be removed.
+        CompanyNotFound: the company is not in the database.
         FamilyMismatch: the rows belong to another kind of client.
         StoreError: the database refused or did not answer.
     """
@@ -146,7 +147,7 @@ async def purge_files(
     directory = None if backup_dir is None else located(backup_dir)
     contents = await read_quiet_folder(path, quiet_for=quiet_for)
     async with using_rest(settings, client=client) as rest:
-        company = (await read_company(rest, company_id)).of_family(codec.BAILEYS)
+        company = (await read_company(rest, company_id)).known().of_family(codec.BAILEYS)
     found = _Comparison.of(contents, company)
     obstacles = (*_too_young(company, after_days), *found.obstacles)
     remove = yes and not obstacles
@@ -169,7 +170,7 @@ async def purge_files(
 
 def _too_young(company: Company, after_days: float) -> Iterator[str]:
     if company.created_at is None:
-        yield f"company {company.company_id!r} is not in the database"
+        yield f"company {company.company_id!r} has keys in the database, and no creds"
         return
     age = timedelta(seconds=max(time.time() - company.created_at, 0))
     if age < timedelta(days=after_days):

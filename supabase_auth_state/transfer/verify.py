@@ -122,6 +122,7 @@ async def verify_folder(
 
     Raises:
         FolderError: it is no folder.
+        CompanyNotFound: the company is not in the database.
         FamilyMismatch: the rows belong to another kind of client.
         StoreError: the database refused or did not answer.
     """
@@ -129,7 +130,7 @@ async def verify_folder(
     path = located(folder)
     contents = await asyncio.to_thread(read_folder, path)
     async with using_rest(settings, client=client) as rest:
-        company = (await read_company(rest, company_id)).of_family(codec.BAILEYS)
+        company = (await read_company(rest, company_id)).known().of_family(codec.BAILEYS)
     return compare(path, contents, company)
 
 

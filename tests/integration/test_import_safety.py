@@ -27,7 +27,7 @@ from supabase_auth_state import (
     import_folder,
     verify_folder,
 )
-from supabase_auth_state.transfer.import_each import _all_of
+from supabase_auth_state.transfer.many import all_of
 from tests.folders import another_device, change_file, copied, sample_folder, set_age
 from tests.interop.account import ALICE, BOB, Account
 from tests.interop.node import NodePeer
@@ -384,7 +384,7 @@ async def test_the_imports_under_way_give_their_companies_back_before_all_of_it_
             given_back.append(number)
 
     workers = [asyncio.ensure_future(work(number)) for number in range(3)]
-    all_of_it = asyncio.ensure_future(_all_of(workers))
+    all_of_it = asyncio.ensure_future(all_of(workers))
     await asyncio.sleep(0)
     begun.set()
     if how == "cancelled":

@@ -13,13 +13,14 @@ import pytest
 from supabase_auth_state import Rest, Settings
 from supabase_auth_state.errors import (
     CodecError,
-    ConfigurationError,
+    CompanyNotFound,
     FamilyMismatch,
     FolderError,
     InvalidRequest,
     LeaseHeld,
     NewerState,
     StoreUnavailable,
+    UnfinishedImport,
     VerificationFailed,
 )
 from supabase_auth_state.leases.lease import acquire_lease
@@ -593,12 +594,12 @@ async def test_an_empty_folder_may_be_there(
 async def test_a_company_that_is_not_there_is_not_exported(
     folder: Path, tmp_path: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
-    with pytest.raises(ConfigurationError, match="is not in the database"):
+    with pytest.raises(CompanyNotFound, match="is not in the database"):
         await export_folder(folder, company_id, client=rest, force=True)
     assert len(names_in(folder)) == 28
     await import_folder(folder, company_id, client=rest)
     db.execute("delete from whatsapp_auth where company_id = %s", [company_id])
-    with pytest.raises(ConfigurationError, match="has keys in the database but no creds"):
+    with pytest.raises(UnfinishedImport, match="has keys and no creds"):
         await export_folder(tmp_path / "out", company_id, client=rest)
     assert [name for name in names_in(tmp_path) if "backup" not in name] == ["auth"]
 
