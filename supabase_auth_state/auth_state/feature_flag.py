@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from supabase_auth_state.config import FLAG_VARIABLE, check_company_id, database_flag
-from supabase_auth_state.errors import (
-    ConfigurationError,
-    StoreUnavailable,
-    SupabaseAuthStateError,
-)
+from supabase_auth_state.errors import ConfigurationError, SupabaseAuthStateError
 from supabase_auth_state.files.folder import FolderAuthState, use_multi_file_auth_state
 from supabase_auth_state.rest.client import Rest, open_rest, using_rest
 
@@ -87,7 +83,8 @@ async def _warn_if_database_is_newer(
         stored = await newest_change(rest, company_id)
     except SupabaseAuthStateError as error:
         _warn(
-            f"company {company_id!r}: it is not known whether the database holds newer state ({error})"
+            f"company {company_id!r}: it is not known whether the database holds newer state "
+            f"({error})"
         )
         return
     finally:
@@ -104,10 +101,7 @@ async def _warn_if_database_is_newer(
 
 async def newest_change(rest: Rest, company_id: str) -> float | None:
     """Return when a company's rows last changed (Unix time), or None when it has no creds."""
-    function = "whatsapp_company_status"
-    status = await rest.rpc(function, {"p_company_id": company_id})
-    if not isinstance(status, dict) or status.get("company_id") != company_id:
-        raise StoreUnavailable(f"calling {function}: the answer is not that of this function")
+    status = await rest.ask("whatsapp_company_status", company_id, {})
     changed_at: float | None = status["changed_at"]
     return None if status["client_family"] is None else changed_at
 

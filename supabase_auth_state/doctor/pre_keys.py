@@ -216,7 +216,7 @@ async def reap_pre_keys(
         if not reaped:
             return report
         backup = await asyncio.to_thread(back_up_company, company, Path(backup_folder))
-        await CompanyWriter(rest, lease).replace(Change(dict.fromkeys(reaped)))
+        await CompanyWriter(lease).replace(Change(dict.fromkeys(reaped)))
     return replace(report, reaped=len(reaped), backup=backup)
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from supabase_auth_state.codec.bufferjson import to_base64
-from supabase_auth_state.errors import ConfigurationError, FamilyMismatch, StoreUnavailable
+from supabase_auth_state.errors import ConfigurationError, FamilyMismatch
 from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.rest.requests import names
 
 from .documents import CREDS, Device, Document
 
@@ -115,12 +116,12 @@ async def list_pages(
         StoreError: the database refused or did not answer.
     """
     while True:
-        answer, size = await rest.rpc(
+        _, page, size = await rest.rpc(
             "list_whatsapp_company",
             {"p_company_id": company_id, "p_after": after and list(after), "p_limit": _PAGE},
             parse=_parse_page,
+            is_right=lambda found: names(found[0], {"company_id": company_id}),
         )
-        page = _page(answer, company_id)
         yield page
         keys = page.keys
         if not keys or (len(keys) < _PAGE and size < _SURELY_NOT_CUT):
@@ -141,47 +142,25 @@ async def companies_of_device(rest: Rest, device: Device | None, company_id: str
     """
     if device is None:
         return []
-    function = "whatsapp_companies_of_device"
     params = {
         "p_registration_id": device.registration_id,
         "p_identity_public": to_base64(device.identity),
-        "p_company_id": company_id,
     }
-    answer = await rest.rpc(function, params)
-    return [str(other) for other in check_receipt(function, answer, company_id)["companies"]]
+    answer = await rest.ask("whatsapp_companies_of_device", company_id, params)
+    return [str(other) for other in answer["companies"]]
 
 
-def check_receipt(function: str, answer: Any, company_id: str) -> dict[str, Any]:
-    """Return an answer if it is one of this function about this company.
-
-    Raises:
-        StoreUnavailable: it is the answer of something else, such as a proxy.
-    """
-    if not isinstance(answer, dict) or answer.get("company_id") != company_id:
-        raise StoreUnavailable(f"calling {function}: the answer is not that of this function")
-    return answer
-
-
-def _parse_page(content: bytes) -> tuple[Any, int]:
-    return orjson.loads(content), len(content)
-
-
-def _page(answer: Any, company_id: str) -> Page:
-    try:
-        keys = [
-            Document(KeyRef(key_type, key_id), stored, updated_at)
-            for key_type, key_id, stored, updated_at, _ in answer["keys"]
-        ]
-        if answer["auth"] is None:
-            return Page(keys)
-        creds, family, created_at, updated_at = answer["auth"]
-    except (TypeError, KeyError, ValueError):
-        pass
-    else:
-        return Page(keys, Document(CREDS, creds, updated_at), family, created_at)
-    raise StoreUnavailable(
-        f"listing company {company_id!r}: the answer is not that of list_whatsapp_company"
-    )
+def _parse_page(content: bytes) -> tuple[Any, Page, int]:
+    answer = orjson.loads(content)
+    keys = [
+        Document(KeyRef(key_type, key_id), stored, updated_at)
+        for key_type, key_id, stored, updated_at, _ in answer["keys"]
+    ]
+    if answer["auth"] is None:
+        return answer, Page(keys), len(content)
+    creds, family, created_at, updated_at = answer["auth"]
+    page = Page(keys, Document(CREDS, creds, updated_at), family, created_at)
+    return answer, page, len(content)
 
 
 def not_in_database(company_id: str) -> ConfigurationError:

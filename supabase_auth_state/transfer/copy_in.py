@@ -111,7 +111,7 @@ class CopyIn:
         return await asyncio.to_thread(back_up_company, company, self.backup_dir, self.backup_name)
 
     async def _write(self, lease: Lease, plan: Plan, company: Company) -> None:
-        writer = CompanyWriter(self.rest, lease, self.source.family)
+        writer = CompanyWriter(lease, self.source.family)
         changed = [*plan.added, *plan.replaced]
         if company.creds is not None:
             # A client that opens the company finds all of it as it was, or as it will be.

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
+from postgrest import AsyncPostgrestClient
 
-from supabase_auth_state import InvalidRequest, LeaseLost, Rest, StoreUnavailable
+from supabase_auth_state import (
+    ConfigurationError,
+    InvalidRequest,
+    LeaseLost,
+    Rest,
+    Settings,
+    StoreUnavailable,
+    WriteRefused,
+    open_rest,
+)
 from supabase_auth_state.auth_state.feature_flag import newest_change
 from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.leases.lease import acquire_lease
@@ -17,7 +28,12 @@ from supabase_auth_state.transfer.company import (
     companies_of_device,
     read_company,
 )
-from supabase_auth_state.transfer.company_writer import Change, CompanyWriter, batches
+from supabase_auth_state.transfer.company_writer import (
+    Change,
+    CompanyWriter,
+    batches,
+    refuse_if_owned,
+)
 from supabase_auth_state.transfer.documents import CREDS, Device, Document
 from tests.values import array, buffer, indexed
 
@@ -36,7 +52,7 @@ def creds(value: Any, time: float = TIME) -> Document:
 @pytest.fixture
 async def writer(rest: Rest, company_id: str) -> AsyncIterator[CompanyWriter]:
     lease = await acquire_lease(rest, company_id)
-    yield CompanyWriter(rest, lease)
+    yield CompanyWriter(lease)
     await lease.release()
 
 
@@ -146,7 +162,9 @@ async def test_a_replacement_leaves_the_recorded_client_family_as_it_is(
     rest: Rest, company_id: str, writer: CompanyWriter, db: psycopg.Connection[Any]
 ) -> None:
     await writer.upsert_creds(creds({"a": 1}))
-    await CompanyWriter(rest, writer._lease, "waton").replace(Change.of([creds({"a": 2})]))
+    lease = writer._writer.lease
+    assert lease is not None
+    await CompanyWriter(lease, "waton").replace(Change.of([creds({"a": 2})]))
     assert (await read_company(rest, company_id)).family == "baileys"
 
 
@@ -167,7 +185,7 @@ async def test_a_deletion_leaves_other_companies_alone(
 ) -> None:
     other = f"{company_id}-other"
     lease = await acquire_lease(rest, other)
-    await upsert(CompanyWriter(rest, lease), key("1", ["0"]))
+    await upsert(CompanyWriter(lease), key("1", ["0"]))
     await lease.release()
     await upsert(writer, key("1", ["0"]), key("2", ["0"]))
     await writer.upsert_creds(creds({"a": 1}))
@@ -181,16 +199,34 @@ async def test_a_deletion_says_what_it_deleted(
 ) -> None:
     await upsert(writer, key("1", ["0"]), key("2", ["0"]))
     await writer.upsert_creds(creds({"a": 1}))
+    receipts = [await writer._writer.rpc("delete_whatsapp_company", {}) for _ in range(2)]
+    assert [(receipt["keys"], receipt["creds"]) for receipt in receipts] == [(2, True), (0, False)]
+
+
+async def test_a_request_that_lands_twice_or_late_changes_nothing(
+    rest: Rest, company_id: str, writer: CompanyWriter
+) -> None:
+    await upsert(writer, key("1", ["0"]))
+    await writer.upsert_creds(creds({"a": 1}))
+    commit = writer._writer.next_commit(writer._writer._headers())
+    params = {"p_company_id": company_id, "p_keys": [["device-list", "1", ["7"], TIME]]}
+    first = await rest.rpc("replace_whatsapp_state", params, commit=commit)
+    await writer.upsert_creds(creds({"a": 2}))
+    before = await stored(rest, company_id)
+    for function, arguments in (
+        ("replace_whatsapp_state", params),
+        ("delete_whatsapp_company", {"p_company_id": company_id}),
+    ):
+        with pytest.raises(WriteRefused, match="a later request of the same writer"):
+            await rest.rpc(function, arguments, commit=commit)
+    again = writer._writer.next_commit(writer._writer._headers())
     receipts = [
-        await rest.rpc(
-            "delete_whatsapp_company", {"p_company_id": company_id}, headers=writer._lease.headers
-        )
+        await rest.rpc("delete_whatsapp_company", {"p_company_id": company_id}, commit=again)
         for _ in range(2)
     ]
-    assert receipts == [
-        {"company_id": company_id, "keys": 2, "creds": True},
-        {"company_id": company_id, "keys": 0, "creds": False},
-    ]
+    assert (first["commit"], first["keys"]) == (str(commit), 1)
+    assert [document.json for document in before] == [["7"], {"a": 2}]
+    assert [receipt["keys"] for receipt in receipts] == [1, 0]
 
 
 # Owners
@@ -202,8 +238,9 @@ async def test_who_lost_the_company_writes_nothing(
     await upsert(writer, key("1", ["0"]))
     await writer.upsert_creds(creds({"a": 1}))
     before = await stored(rest, company_id)
-    token = writer._lease.token
-    await rest.rpc("release_whatsapp_lease", {"p_company_id": company_id, "p_token": token})
+    lease = writer._writer.lease
+    assert lease is not None
+    await rest.rpc("release_whatsapp_lease", {"p_company_id": company_id, "p_token": lease.token})
     await acquire_lease(rest, company_id, owner="another")
     for attempt in (
         lambda: writer.upsert_keys([key("1", ["7"])]),
@@ -213,7 +250,7 @@ async def test_who_lost_the_company_writes_nothing(
         lambda: writer.replace(Change.of([], [KeyRef("device-list", "1")])),
         writer.delete_company,
     ):
-        writer._lease.lost.clear()
+        lease.lost.clear()
         with pytest.raises(LeaseLost):
             await attempt()
     assert await stored(rest, company_id) == before
@@ -238,9 +275,8 @@ async def test_a_status_says_whether_there_are_creds_and_keys(
     rest: Rest, company_id: str, writer: CompanyWriter
 ) -> None:
     async def status() -> tuple[Any, ...]:
-        found = await rest.rpc("whatsapp_company_status", {"p_company_id": company_id})
-        assert found.pop("company_id") == company_id
-        assert (found.pop("created_at") is None) == (found["client_family"] is None)
+        found = await rest.ask("whatsapp_company_status", company_id, {})
+        assert (found["created_at"] is None) == (found["client_family"] is None)
         return tuple(found[name] for name in ("client_family", "keys", "changed_at"))
 
     assert await status() == (None, 0, None)
@@ -250,14 +286,12 @@ async def test_a_status_says_whether_there_are_creds_and_keys(
     assert await status() == ("baileys", 2, TIME + 9)
 
 
-class Stranger:
+def stranger(answer: Any) -> Rest:
     """Something that answers every call alike, and is not our database."""
-
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-
-    async def rpc(self, function: str, params: Any, *, parse: Any = None, **_: Any) -> Any:
-        return (self.answer, 10) if parse else self.answer
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
+    url = "http://stranger.test/rest/v1"
+    client = AsyncPostgrestClient(url, http_client=httpx.AsyncClient(transport=transport))
+    return open_rest(Settings(url=url, key="x", timeout=1, give_up_after=0), client=client)
 
 
 @pytest.mark.parametrize(
@@ -266,13 +300,14 @@ class Stranger:
      {"keys": [["a"]], "auth": None}, {"keys": [], "auth": [1]}, {"keys": []}, "ok", 7],
 )  # fmt: skip
 async def test_what_is_not_the_answer_is_never_taken_for_nothing_stored(answer: Any) -> None:
-    stranger: Any = Stranger(answer)
+    rest = stranger(answer)
     for attempt in (
-        read_company(stranger, "7"),
-        newest_change(stranger, "7"),
-        companies_of_device(stranger, Device(7, b"1"), "7"),
+        read_company(rest, "7"),
+        newest_change(rest, "7"),
+        refuse_if_owned(rest, "7"),
+        companies_of_device(rest, Device(7, b"1"), "7"),
     ):
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises((StoreUnavailable, ConfigurationError)):
             await attempt
 
 
@@ -295,7 +330,7 @@ async def same(rest: Rest, company_id: str, found: Document) -> list[str]:
     """Store creds as those of another company, and look for the device."""
     other = f"{company_id}-other"
     lease = await acquire_lease(rest, other)
-    await CompanyWriter(rest, lease).upsert_creds(found)
+    await CompanyWriter(lease).upsert_creds(found)
     await lease.release()
     return await companies_of_device(rest, Device(7, IDENTITY), company_id)
 
@@ -328,7 +363,7 @@ async def test_other_devices_are_not_found(
 
 
 async def test_creds_that_do_not_say_which_device_they_are_are_not_compared() -> None:
-    assert await companies_of_device(Stranger({}), None, "7") == []  # type: ignore[arg-type]
+    assert await companies_of_device(stranger({}), None, "7") == []
 
 
 def test_a_company_with_keys_and_no_creds_is_unfinished() -> None:

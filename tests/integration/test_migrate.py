@@ -520,7 +520,8 @@ async def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     assert (report.dry_run, report.added, report.backup) == (True, 28, None)
     assert table(db, company_id) == {}
     assert names_in(folder.parent) == ["auth"]
-    assert await rest.rpc("whatsapp_lease_status", {"p_company_id": company_id}) is None
+    lease = await rest.rpc("whatsapp_lease_status", {"p_company_id": company_id})
+    assert lease["token"] == 0
 
 
 async def test_old_mappings_are_left_out_unless_a_session_needs_them(

@@ -20,14 +20,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-from supabase_auth_state import ConfigurationError, Rest, Settings, StoreUnavailable, open_rest
 from supabase_auth_state.rest.transport import (
     AiohttpTransport,
     is_stood_in_for,
     limits_of,
     open_session,
 )
+
+from supabase_auth_state import ConfigurationError, Rest, Settings, StoreUnavailable, open_rest
 
 KEY = "sb_secret_do-not-print-me"
 SECRET = b"c2VjcmV0LXNpZ25hbC1rZXk="
