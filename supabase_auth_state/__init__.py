@@ -77,9 +77,9 @@ __version__ = "0.2.0"
 
 _ERRORS = (
     "AccessDenied", "CodecError", "CompanyNotFound", "CompanyQuarantined", "ConfigurationError",
-    "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest", "LeaseError", "LeaseHeld",
-    "LeaseLost", "NewerState", "PoolClosed", "PoolError", "ProjectRestricted", "SchemaMissing",
-    "SessionBackoff", "StateRolledBack", "StoreError", "StoreUnavailable",
+    "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest", "LeaseError",
+    "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError", "ProjectRestricted",
+    "SchemaMissing", "SessionBackoff", "StateRolledBack", "StoreError", "StoreUnavailable",
     "SupabaseAuthStateError", "UnfinishedImport", "UnreadKeyError", "VerificationFailed",
     "WriteRefused",
 )  # fmt: skip

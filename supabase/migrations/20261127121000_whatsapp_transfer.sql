@@ -2,70 +2,61 @@
 -- Works with supabase-auth-state 0.3; 0.1 and 0.2 go on working beside it.
 
 -- Replaces values of a company in one transaction. p_keys is [[key_type, key_id, value, updated_at], …], where a null
--- value deletes; p_creds is [creds, updated_at], or null to leave the creds as they are. Times are seconds since 1970,
--- and null is now. The client family of a company that has creds already stays as it is. Returns the receipt
--- {"company_id": …, "commit": …, "keys": how many keys were given, "creds": whether creds were given}.
+-- value deletes; p_creds is [creds, updated_at], or null to leave the creds as they are. Times are timestamps as in an
+-- upsert, and null is now. The client family of a company that has creds already stays as it is. Returns the receipt.
 create function public.replace_whatsapp_state(
   p_company_id text, p_keys jsonb, p_creds jsonb default null, p_client_family text default 'baileys')
 returns jsonb
 language plpgsql
-volatile
+volatile security definer
 set search_path = ''
 as $$
 begin
-  perform public.fence_whatsapp_writer(p_company_id);
-  insert into public.whatsapp_keys (company_id, key_type, key_id, value, updated_at)
-  select p_company_id, r.entry ->> 0, r.entry ->> 1, r.entry -> 2, coalesce(to_timestamp((r.entry ->> 3)::float8), now())
-  from jsonb_array_elements(p_keys) as r (entry)
-  -- All writers take the rows in one order, so that two of them never wait for each other.
-  order by (r.entry ->> 0) collate "C", (r.entry ->> 1) collate "C"
-  on conflict (company_id, key_type, key_id) do update set value = excluded.value, updated_at = excluded.updated_at;
-  if p_creds is not null then
-    insert into public.whatsapp_auth (company_id, creds, client_family, updated_at)
-    values (p_company_id, p_creds -> 0, p_client_family, coalesce(to_timestamp((p_creds ->> 1)::float8), now()))
-    on conflict (company_id) do update set creds = excluded.creds, updated_at = excluded.updated_at;
+  if public.whatsapp_enter(p_company_id) then
+    insert into public.whatsapp_keys (company_id, key_type, key_id, value, updated_at)
+    select p_company_id, r.entry ->> 0, r.entry ->> 1, r.entry -> 2, coalesce((r.entry ->> 3)::timestamptz, now())
+    from jsonb_array_elements(p_keys) as r (entry)
+    -- All writers take the rows in one order, so that two of them never wait for each other.
+    order by (r.entry ->> 0) collate "C", (r.entry ->> 1) collate "C"
+    on conflict (company_id, key_type, key_id) do update set value = excluded.value, updated_at = excluded.updated_at;
+    if p_creds is not null then
+      insert into public.whatsapp_auth (company_id, creds, client_family, updated_at)
+      values (p_company_id, p_creds -> 0, p_client_family, coalesce((p_creds ->> 1)::timestamptz, now()))
+      on conflict (company_id) do update set creds = excluded.creds, updated_at = excluded.updated_at;
+    end if;
   end if;
-  return jsonb_build_object('company_id', p_company_id,
-    'commit', nullif(current_setting('request.headers', true), '')::jsonb ->> 'x-whatsapp-commit',
-    'keys', jsonb_array_length(p_keys), 'creds', p_creds is not null);
+  return public.whatsapp_receipt(p_company_id);
 end
 $$;
 
--- Deletes all rows of a company in one transaction. The guard comes first and the deletions are later statements, which
--- therefore see every row of the requests that the guard waited for. Returns the receipt {"company_id": …, "commit": …,
--- "keys": how many keys were deleted, "creds": whether there were creds}; one that is sent again deletes nothing.
+-- Deletes all rows of a company in one transaction. The guard comes first, and what it waits for is seen by the
+-- statements after it. Returns the receipt.
 create function public.delete_whatsapp_company(p_company_id text)
 returns jsonb
 language plpgsql
-volatile
+volatile security definer
 set search_path = ''
 as $$
-declare
-  v_creds bigint;
-  v_keys bigint;
 begin
-  perform public.fence_whatsapp_writer(p_company_id);
-  delete from public.whatsapp_auth a where a.company_id = p_company_id;
-  get diagnostics v_creds = row_count;
-  delete from public.whatsapp_keys k where k.company_id = p_company_id;
-  get diagnostics v_keys = row_count;
-  return jsonb_build_object('company_id', p_company_id,
-    'commit', nullif(current_setting('request.headers', true), '')::jsonb ->> 'x-whatsapp-commit',
-    'keys', v_keys, 'creds', v_creds > 0);
+  if public.whatsapp_enter(p_company_id) then
+    delete from public.whatsapp_auth a where a.company_id = p_company_id;
+    delete from public.whatsapp_keys k where k.company_id = p_company_id;
+  end if;
+  return public.whatsapp_receipt(p_company_id);
 end
 $$;
 
--- What decides whether a company is there, without its rows: {"company_id": …, "request": …, "time": …,
--- "client_family": …, "created_at": …, "keys": …, "changed_at": …}, times in seconds since 1970. client_family and
--- created_at are null without creds, changed_at without any row.
-create function public.whatsapp_company_status(p_company_id text, p_request text)
+-- What decides whether a company is there, without its rows: {"company_id": …, "client_family": …, "created_at": …,
+-- "keys": …, "changed_at": …}, times in seconds since 1970. client_family and created_at are null without creds,
+-- changed_at without any row.
+create function public.whatsapp_company_status(p_company_id text)
 returns jsonb
 language sql
-volatile
+stable
 set search_path = ''
 as $$
-  select jsonb_build_object('company_id', p_company_id, 'request', p_request, 'time', extract(epoch from clock_timestamp()),
-    'client_family', a.client_family, 'created_at', extract(epoch from a.created_at), 'keys', k.keys,
+  select jsonb_build_object('company_id', p_company_id, 'client_family', a.client_family,
+    'created_at', extract(epoch from a.created_at), 'keys', k.keys,
     'changed_at', extract(epoch from greatest(a.updated_at, k.updated_at)))
   from (
     select count(*) as keys, max(k.updated_at) as updated_at
@@ -79,14 +70,13 @@ $$;
 create index whatsapp_auth_device_idx on public.whatsapp_auth (
   hashtextextended((creds -> 'registrationId')::text || (creds -> 'signedIdentityKey' -> 'public')::text, 0));
 
--- Other companies that hold the same linked device: {"company_id": …, "request": …, "time": …, "companies": […]}.
--- Compared are registrationId and the public identity key, given in base64, in the forms in which JSON.stringify writes
--- bytes with Baileys' replacer and without it.
-create function public.whatsapp_companies_of_device(
-  p_registration_id int, p_identity_public text, p_company_id text, p_request text)
+-- Other companies that hold the same linked device: {"company_id": …, "companies": […]}. Compared are registrationId
+-- and the public identity key, given in base64, in the forms in which JSON.stringify writes bytes with Baileys' replacer
+-- and without it.
+create function public.whatsapp_companies_of_device(p_registration_id int, p_identity_public text, p_company_id text)
 returns jsonb
 language sql
-volatile
+stable
 set search_path = ''
 as $$
   with byte as (
@@ -98,7 +88,7 @@ as $$
     union all select jsonb_build_object('type', 'Buffer', 'data', jsonb_agg(b.value order by b.place)) from byte b
     union all select jsonb_object_agg(b.place, b.value) from byte b
   )
-  select jsonb_build_object('company_id', p_company_id, 'request', p_request, 'time', extract(epoch from clock_timestamp()),
+  select jsonb_build_object('company_id', p_company_id,
     'companies', coalesce(jsonb_agg(a.company_id order by a.company_id), '[]'))
   from form f
   join public.whatsapp_auth a

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from supabase_auth_state.config import FLAG_VARIABLE, check_company_id, database_flag
-from supabase_auth_state.errors import ConfigurationError, SupabaseAuthStateError
+from supabase_auth_state.errors import (
+    ConfigurationError,
+    SupabaseAuthStateError,
+)
 from supabase_auth_state.files.folder import FolderAuthState, use_multi_file_auth_state
 from supabase_auth_state.rest.client import Rest, open_rest, using_rest
 
@@ -101,7 +104,7 @@ async def _warn_if_database_is_newer(
 
 async def newest_change(rest: Rest, company_id: str) -> float | None:
     """Return when a company's rows last changed (Unix time), or None when it has no creds."""
-    status = await rest.ask("whatsapp_company_status", company_id, {})
+    status = await rest.about("whatsapp_company_status", company_id)
     changed_at: float | None = status["changed_at"]
     return None if status["client_family"] is None else changed_at
 

@@ -13,7 +13,7 @@ from supabase_auth_state.config import check_company_id
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.transfer.backups import back_up_company
 from supabase_auth_state.transfer.company import Company, companies_of_device, read_company
-from supabase_auth_state.transfer.company_writer import CompanyWriter, owned_for, read_lease
+from supabase_auth_state.transfer.company_writer import CompanyWriter, owned_for
 from supabase_auth_state.transfer.documents import device_in
 
 from .examination import examine
@@ -35,7 +35,7 @@ async def diagnose(rest: Rest, company_id: str) -> DoctorReport:
         StoreError: the database refused or did not answer.
     """
     check_company_id(company_id)
-    lease = await read_lease(rest, company_id)
+    lease = await rest.about("whatsapp_lease_status", company_id)
     company, same_device = await _read(rest, company_id)
     owner = lease["owner"] if lease["live"] else None
     return replace(_report(company, await _examined(company, same_device)), in_use_by=owner)

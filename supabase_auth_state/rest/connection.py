@@ -127,6 +127,8 @@ class OwnConnection:
         session, self._session, self._postgrest = self._session, None, None
         if session is not None and self._place is not None and self._place.is_here():
             await session.aclose()
+        else:
+            _abandon(session)
 
 
 class GivenConnection:

@@ -12,7 +12,6 @@ from supabase_auth_state.codec.bufferjson import to_base64
 from supabase_auth_state.errors import ConfigurationError, FamilyMismatch
 from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.rest.client import Rest
-from supabase_auth_state.rest.requests import names
 
 from .documents import CREDS, Device, Document
 
@@ -116,15 +115,16 @@ async def list_pages(
         StoreError: the database refused or did not answer.
     """
     while True:
-        _, page, size = await rest.rpc(
+        answer = await rest.about(
             "list_whatsapp_company",
-            {"p_company_id": company_id, "p_after": after and list(after), "p_limit": _PAGE},
+            company_id,
+            {"p_after": after and list(after), "p_limit": _PAGE},
             parse=_parse_page,
-            is_right=lambda found: names(found[0], {"company_id": company_id}),
         )
+        page: Page = answer["page"]
         yield page
         keys = page.keys
-        if not keys or (len(keys) < _PAGE and size < _SURELY_NOT_CUT):
+        if not keys or (len(keys) < _PAGE and answer["size"] < _SURELY_NOT_CUT):
             return
         after = keys[-1].ref
 
@@ -146,21 +146,22 @@ async def companies_of_device(rest: Rest, device: Device | None, company_id: str
         "p_registration_id": device.registration_id,
         "p_identity_public": to_base64(device.identity),
     }
-    answer = await rest.ask("whatsapp_companies_of_device", company_id, params)
+    answer = await rest.about("whatsapp_companies_of_device", company_id, params)
     return [str(other) for other in answer["companies"]]
 
 
-def _parse_page(content: bytes) -> tuple[Any, Page, int]:
+def _parse_page(content: bytes) -> dict[str, Any]:
     answer = orjson.loads(content)
-    keys = [
-        Document(KeyRef(key_type, key_id), stored, updated_at)
-        for key_type, key_id, stored, updated_at, _ in answer["keys"]
-    ]
-    if answer["auth"] is None:
-        return answer, Page(keys), len(content)
-    creds, family, created_at, updated_at = answer["auth"]
-    page = Page(keys, Document(CREDS, creds, updated_at), family, created_at)
-    return answer, page, len(content)
+    page = Page(
+        [
+            Document(KeyRef(key_type, key_id), stored, updated_at)
+            for key_type, key_id, stored, updated_at, _ in answer["keys"]
+        ]
+    )
+    if answer["auth"] is not None:
+        creds, family, created_at, updated_at = answer["auth"]
+        page = Page(page.keys, Document(CREDS, creds, updated_at), family, created_at)
+    return {"company_id": answer["company_id"], "page": page, "size": len(content)}
 
 
 def not_in_database(company_id: str) -> ConfigurationError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,10 @@ import orjson
 
 from supabase_auth_state import codec
 from supabase_auth_state.auth_state.opening import finish
-from supabase_auth_state.errors import LeaseHeld, StoreUnavailable
+from supabase_auth_state.errors import LeaseHeld
 from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.leases.lease import Lease, acquire_lease, new_owner
 from supabase_auth_state.rest.client import Rest
-from supabase_auth_state.rest.requests import names
 from supabase_auth_state.rest.timestamps import timestamp
 
 from .documents import CREDS, Document
@@ -59,19 +58,22 @@ class Change:
 
 
 class CompanyWriter:
-    """Where imports, restores, repairs and deletions write.
+    """The one place where imports, restores, repairs and deletions write.
 
     Every method raises:
         LeaseLost: this process no longer owns the company.
-        StateRolledBack: the database was set back to an earlier moment.
         StoreError: the database refused (nothing of the request is stored) or did not answer.
 
     Args:
         lease: the lease of the company.
         family: the client family of what is written.
+
+    Attributes:
+        lease: the lease of the company.
     """
 
     def __init__(self, lease: Lease, family: str = codec.BAILEYS) -> None:
+        self.lease = lease
         self._writer = lease.writer
         self._company_id = lease.company_id
         self._family = family
@@ -88,8 +90,7 @@ class CompanyWriter:
             }
             for key in keys
         ]
-        columns = "company_id,key_type,key_id"
-        await self._writer.upsert("whatsapp_keys", rows, on_conflict=columns)
+        await self._upsert("whatsapp_keys", rows, "company_id,key_type,key_id")
 
     async def upsert_creds(self, creds: Document) -> None:
         """Store the creds with their time."""
@@ -99,7 +100,7 @@ class CompanyWriter:
             "client_family": self._family,
             "updated_at": timestamp(creds.time),
         }
-        await self._writer.upsert("whatsapp_auth", [row], on_conflict="company_id")
+        await self._upsert("whatsapp_auth", [row], "company_id")
 
     async def replace(self, change: Change) -> None:
         """Store and delete keys and store creds, in one transaction.
@@ -108,17 +109,21 @@ class CompanyWriter:
         upserts into one. Half of a replacement, the new keys beside the old creds, would be a
         device that is neither the one nor the other.
         """
-        keys = [[*ref, stored, change.times.get(ref)] for ref, stored in change.keys.items()]
+        times = {ref: timestamp(time) for ref, time in change.times.items()}
+        keys = [[*ref, stored, times.get(ref)] for ref, stored in change.keys.items()]
         params: dict[str, Any] = {"p_keys": keys, "p_client_family": self._family}
         if change.creds is not None:
-            params["p_creds"] = [change.creds, change.times.get(CREDS)]
-        receipt = await self._writer.rpc("replace_whatsapp_state", params)
-        if (receipt.get("keys"), receipt.get("creds")) != (len(keys), "p_creds" in params):
-            raise StoreUnavailable("calling replace_whatsapp_state: the receipt is of another call")
+            params["p_creds"] = [change.creds, times.get(CREDS)]
+        await self._writer.rpc("replace_whatsapp_state", params)
 
     async def delete_company(self) -> None:
         """Delete all keys and the creds, in one transaction."""
         await self._writer.rpc("delete_whatsapp_company", {})
+
+    async def _upsert(self, table: str, rows: list[dict[str, Any]], on_conflict: str) -> None:
+        await self._writer.upsert(
+            table, rows[:1], on_conflict=on_conflict, content=orjson.dumps(rows)
+        )
 
 
 @asynccontextmanager
@@ -149,23 +154,9 @@ async def refuse_if_owned(rest: Rest, company_id: str) -> None:
         LeaseHeld: one does.
         StoreError: the database refused or did not answer.
     """
-    lease = await read_lease(rest, company_id)
+    lease = await rest.about("whatsapp_lease_status", company_id)
     if lease["live"]:
         raise LeaseHeld(company_id, owner=lease["owner"], expires_at=lease["expires_at"])
-
-
-async def read_lease(rest: Rest, company_id: str) -> Mapping[str, Any]:
-    """Return what the function ``whatsapp_lease_status`` says of a company.
-
-    Raises:
-        StoreError: the database refused or did not answer.
-    """
-    found: Mapping[str, Any] = await rest.rpc(
-        "whatsapp_lease_status",
-        {"p_company_id": company_id},
-        is_right=lambda found: names(found, {"company_id": company_id}),
-    )
-    return found
 
 
 def batches(documents: Iterable[Document]) -> Iterator[list[Document]]:

@@ -26,7 +26,6 @@ CALLS: dict[str, dict[str, Any]] = {
     "renew_whatsapp_leases": {"p_leases": [["c", 1]], "p_ttl_seconds": 30},
     "release_whatsapp_lease": {"p_company_id": "c", "p_token": 1},
     "schedule_whatsapp_cleanup": {},
-    "guard_whatsapp_company": {"p_company_id": "c"},
     "replace_whatsapp_state": {"p_company_id": "c", "p_keys": []},
     "delete_whatsapp_company": {"p_company_id": "c"},
     "whatsapp_company_status": {"p_company_id": "c"},

@@ -725,7 +725,7 @@ async def test_a_database_that_does_not_answer_ends_the_import_of_many(
     parent.mkdir()
     for number in range(3):
         sample_folder("v7-small", tmp_path).rename(parent / f"{company_id}-{number}")
-    nowhere = Settings(url="http://127.0.0.1:9", key=settings.key, give_up_after=0.2)
+    nowhere = Settings(url="http://127.0.0.1:9", key=settings.key, timeout=0.5, give_up_after=0.2)
     outcomes: list[ImportOutcome] = []
     with pytest.raises(StoreUnavailable):
         await import_each(parent, settings=nowhere, concurrency=2, on_outcome=outcomes.append)
