@@ -17,8 +17,8 @@ from supabase_auth_state.auth_state.opening import finish
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.errors import (
     CodecError,
-    ConfigurationError,
     FolderError,
+    UnfinishedImport,
     VerificationFailed,
     some_of,
 )
@@ -104,6 +104,7 @@ async def export_folder(
     Raises:
         FolderError: the folder is not empty, or in use, or cannot be written.
         ConfigurationError: the company is not in the database.
+        UnfinishedImport: it has keys and no creds.
         LeaseHeld: another process owns the company.
         FamilyMismatch: the rows are not of Baileys' family.
         CodecError: a row cannot be read for certain; nothing is written.
@@ -165,10 +166,13 @@ def read_values(company: Company) -> dict[KeyRef, Value]:
 
     Raises:
         ConfigurationError: the company is not in the database.
+        UnfinishedImport: it has keys and no creds.
         CodecError: a value cannot be read for certain.
     """
     if CREDS not in company.documents:
-        raise _missing(company)
+        if company.is_unfinished:
+            raise UnfinishedImport(company.company_id)
+        raise not_in_database(company.company_id)
     values = {}
     failed: list[CodecError] = []
     for ref, document in company.documents.items():
@@ -179,15 +183,6 @@ def read_values(company: Company) -> dict[KeyRef, Value]:
     if failed:
         raise _unreadable(company, failed)
     return values
-
-
-def _missing(company: Company) -> ConfigurationError:
-    if company.is_unfinished:
-        return ConfigurationError(
-            f"company {company.company_id!r} has keys in the database but no creds: an import was "
-            "broken off; run it again"
-        )
-    return not_in_database(company.company_id)
 
 
 def _unreadable(company: Company, failed: list[CodecError]) -> CodecError:
