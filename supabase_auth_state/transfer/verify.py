@@ -8,21 +8,18 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state import codec
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.files.folder import FolderContents, read_folder
 from supabase_auth_state.files.names import CREDS_FILE, KeyRef
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.rest.connection import Client
 
 from .company import Company, read_company
 from .documents import Match, folder_documents, match, name_of, unneeded_mappings
 from .quiet import located
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
 _SHOWN = 20
 
@@ -109,7 +106,7 @@ async def verify_folder(
     folder: str | os.PathLike[str],
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
 ) -> VerifyReport:
     """Compare a folder with a company's rows; nothing is written.
