@@ -84,7 +84,7 @@ as $$
     from (select decode(p_identity_public, 'base64') as bytes) d
     cross join lateral generate_series(0, length(d.bytes) - 1) as n (place)
   ), form as (
-    select jsonb_build_object('type', 'Buffer', 'data', p_identity_public) as public
+    select jsonb_build_object('type', 'Buffer', 'data', p_identity_public) as identity
     union all select jsonb_build_object('type', 'Buffer', 'data', jsonb_agg(b.value order by b.place)) from byte b
     union all select jsonb_object_agg(b.place, b.value) from byte b
   )
@@ -93,9 +93,9 @@ as $$
   from form f
   join public.whatsapp_auth a
     on hashtextextended((a.creds -> 'registrationId')::text || (a.creds -> 'signedIdentityKey' -> 'public')::text, 0)
-      = hashtextextended(p_registration_id::text || f.public::text, 0)
+      = hashtextextended(p_registration_id::text || f.identity::text, 0)
   where a.company_id <> p_company_id and a.creds -> 'registrationId' = to_jsonb(p_registration_id)
-    and a.creds -> 'signedIdentityKey' -> 'public' = f.public
+    and a.creds -> 'signedIdentityKey' -> 'public' = f.identity
 $$;
 
 comment on function public.import_whatsapp_state(text) is 'Deprecated: for clients of 0.2. Since 0.3 an import is upserts.';
