@@ -41,7 +41,7 @@ from tests.attacks.world import (
 Write = Callable[[AuthState, str], Awaitable[None]]
 Since = Callable[[AuthState, Rest], Awaitable[AuthState]]
 
-# What happens between the end of the attempt and the landing; each gives the client that reads then.
+# What happens between the end of the attempt and the landing; each gives the client to read with.
 
 
 async def nothing(auth: AuthState, direct: Rest) -> AuthState:

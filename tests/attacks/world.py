@@ -146,8 +146,18 @@ async def outcome(attempt: Awaitable[object]) -> Outcome:
     return Outcome(task.exception())
 
 
-async def problems_of(cases: Iterable[tuple[str, Awaitable[str | None]]]) -> dict[str, str]:
+async def problems_of(
+    cases: Iterable[tuple[str, Awaitable[str | None]]], *, at_once: int = 16
+) -> dict[str, str]:
     """Run cases at the same time; return what is wrong by the name of the case, if anything is."""
-    named = list(cases)
-    found = await asyncio.gather(*(case for _, case in named))
-    return {name: problem for (name, _), problem in zip(named, found, strict=True) if problem}
+    places = asyncio.Semaphore(at_once)
+
+    async def run(name: str, case: Awaitable[str | None]) -> tuple[str, str | None]:
+        async with places:
+            try:
+                return name, await case
+            except Exception as error:  # noqa: BLE001 - it is told like everything that is wrong
+                return name, f"{type(error).__module__}.{type(error).__name__}: {error}"
+
+    found = await asyncio.gather(*(run(name, case) for name, case in cases))
+    return {name: problem for name, problem in found if problem}
