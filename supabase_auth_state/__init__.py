@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .doctor.run import repair as repair
     from .errors import AccessDenied as AccessDenied
     from .errors import CodecError as CodecError
+    from .errors import CompanyNotFound as CompanyNotFound
     from .errors import CompanyQuarantined as CompanyQuarantined
     from .errors import ConfigurationError as ConfigurationError
     from .errors import FamilyMismatch as FamilyMismatch
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
     from .errors import ProjectRestricted as ProjectRestricted
     from .errors import SchemaMissing as SchemaMissing
     from .errors import SessionBackoff as SessionBackoff
+    from .errors import StateRolledBack as StateRolledBack
     from .errors import StoreError as StoreError
     from .errors import StoreUnavailable as StoreUnavailable
     from .errors import SupabaseAuthStateError as SupabaseAuthStateError
+    from .errors import UnfinishedImport as UnfinishedImport
     from .errors import UnreadKeyError as UnreadKeyError
     from .errors import VerificationFailed as VerificationFailed
     from .errors import WriteRefused as WriteRefused
@@ -58,10 +61,11 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _ERRORS = (
-    "AccessDenied", "CodecError", "CompanyQuarantined", "ConfigurationError", "FamilyMismatch",
-    "FolderError", "InvalidRequest", "LeaseError", "LeaseHeld", "LeaseLost", "NewerState",
-    "PoolClosed", "PoolError", "ProjectRestricted", "SchemaMissing", "SessionBackoff", "StoreError",
-    "StoreUnavailable", "SupabaseAuthStateError", "UnreadKeyError", "VerificationFailed",
+    "AccessDenied", "CodecError", "CompanyNotFound", "CompanyQuarantined", "ConfigurationError",
+    "FamilyMismatch", "FolderError", "InvalidRequest", "LeaseError", "LeaseHeld", "LeaseLost",
+    "NewerState", "PoolClosed", "PoolError", "ProjectRestricted", "SchemaMissing",
+    "SessionBackoff", "StateRolledBack", "StoreError", "StoreUnavailable",
+    "SupabaseAuthStateError", "UnfinishedImport", "UnreadKeyError", "VerificationFailed",
     "WriteRefused",
 )  # fmt: skip
 

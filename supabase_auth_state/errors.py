@@ -8,6 +8,8 @@
     ├── NewerState                what a copy would replace is newer than what it brings
     ├── VerificationFailed        what was copied does not read back as it was
     ├── UnreadKeyError            a write over rows whose last read failed
+    ├── CompanyNotFound           the company has no creds, and none were to be made
+    ├── UnfinishedImport          the company has keys and no creds
     ├── LeaseError
     │   ├── LeaseHeld             another process owns the company
     │   └── LeaseLost             this process owned the company and no longer does
@@ -21,6 +23,7 @@
         ├── SchemaMissing         the migrations are not applied, or not seen by the API yet
         ├── ProjectRestricted     402, 540, 25006: over quota, paused or read-only
         ├── WriteRefused          409 PT409: a lease or a newer commit stands against this write
+        ├── StateRolledBack       409 PT409: the database was set back to an earlier moment
         └── InvalidRequest        any other 4xx: the database did not accept the data
 
 No message, attribute or exception chain carries a stored value, PostgREST's ``details`` (it quotes
@@ -180,6 +183,37 @@ class UnreadKeyError(SupabaseAuthStateError):
         )
 
 
+class CompanyNotFound(SupabaseAuthStateError):
+    """The company has neither creds nor keys, and it was opened with ``create=False``.
+
+    Attributes:
+        company_id: the company.
+    """
+
+    def __init__(self, company_id: str) -> None:
+        self.company_id = company_id
+        super().__init__(
+            f"company {company_id!r} is not in the database: check the name, import its folder, or "
+            "open it with create=True to link a new device"
+        )
+
+
+class UnfinishedImport(SupabaseAuthStateError):
+    """The company has keys and no creds: it is not a new one, and fresh creds would not fit them.
+
+    Attributes:
+        company_id: the company.
+    """
+
+    def __init__(self, company_id: str) -> None:
+        self.company_id = company_id
+        super().__init__(
+            f"company {company_id!r} has keys and no creds, as after a broken-off import. Run the "
+            "import again to finish it; or, to link a new device, delete the company first "
+            f"(supabase-auth-state delete --company {company_id})"
+        )
+
+
 class LeaseError(SupabaseAuthStateError):
     """Something about the ownership of a company."""
 
@@ -292,6 +326,26 @@ class ProjectRestricted(StoreError):
 
 class WriteRefused(StoreError):
     """The database refused a write: another owner's lease, or a newer commit, stands against it."""
+
+
+class StateRolledBack(StoreError):
+    """The database was set back to an earlier moment, as by restoring a backup.
+
+    What this process knows to be stored is not there, so every ratchet may have gone back. Nothing
+    is written; linking the device anew may be the only way.
+
+    Attributes:
+        company_id: the company.
+    """
+
+    def __init__(self, company_id: str) -> None:
+        self.company_id = company_id
+        super().__init__(
+            f"company {company_id!r}: the database has lost writes that it had acknowledged, as "
+            "after restoring a backup; stop this connection before it damages the sessions",
+            status=409,
+            code="PT409",
+        )
 
 
 class InvalidRequest(StoreError):

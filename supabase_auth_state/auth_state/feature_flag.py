@@ -12,7 +12,6 @@ from supabase_auth_state.config import FLAG_VARIABLE, check_company_id, database
 from supabase_auth_state.errors import ConfigurationError, SupabaseAuthStateError
 from supabase_auth_state.files.folder import FolderAuthState, use_multi_file_auth_state
 from supabase_auth_state.rest.client import Rest, open_rest, using_rest
-from supabase_auth_state.rest.timestamps import seconds
 
 from .database import AuthState, use_supabase_auth_state
 from .opening import Opening
@@ -101,12 +100,18 @@ async def _warn_if_database_is_newer(
 
 async def newest_change(rest: Rest, company_id: str) -> float | None:
     """Return when a company's rows last changed (Unix time), or None when it has no creds."""
-    query = {"company_id": f"eq.{company_id}", "select": "updated_at"}
-    creds = await rest.select("whatsapp_auth", query)
-    if not creds:
-        return None
-    keys = await rest.select("whatsapp_keys", {**query, "order": "updated_at.desc", "limit": "1"})
-    return max(seconds(row["updated_at"]) for row in creds + keys)
+    newest, after = 0.0, None
+    while True:
+        page = await rest.rpc(
+            "list_whatsapp_company", {"p_company_id": company_id, "p_after": after}
+        )
+        if page["auth"] is None:
+            return None
+        times = [page["auth"][3], *(row[3] for row in page["keys"])]
+        newest = max([newest, *times])
+        if not page["keys"]:
+            return float(newest)
+        after = page["keys"][-1][:2]
 
 
 def newest_file(folder: Path) -> float | None:

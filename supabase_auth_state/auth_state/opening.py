@@ -49,6 +49,12 @@ class Opening(Generic[T]):
     def __await__(self) -> Generator[Any, None, T]:
         return self._open_it().__await__()
 
+    def __enter__(self) -> T:
+        raise TypeError("write `async with`: this is opened and closed by awaiting")
+
+    def __exit__(self, *_: object) -> None:
+        """Never reached; Python asks for it before it calls ``__enter__``."""
+
     async def __aenter__(self) -> T:
         self._opened = await self._open_it()
         return self._opened

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.timestamps import seconds
 
 from .tables import human_bytes, table
+
+if TYPE_CHECKING:
+    from postgrest import AsyncPostgrestClient
 
 _PAGE_ROWS = 1000
 
@@ -143,10 +146,18 @@ async def _all(
 ) -> list[dict[str, Any]]:
     """Read rows by company_id, page by page: the API cuts longer answers without a word."""
     found: list[dict[str, Any]] = []
-    query = {**wanted, "select": columns, "order": "company_id", "limit": str(_PAGE_ROWS)}
-    while page := await rest.select(name, query):
+    last = ""
+
+    def build(client: AsyncPostgrestClient) -> Any:
+        query = client.from_(name).select(columns).gt("company_id", last)
+        for column, condition in wanted.items():
+            operator, _, value = condition.partition(".")
+            query = query.filter(column, operator, value)
+        return query.order("company_id").limit(_PAGE_ROWS)
+
+    while page := await rest.select(name, build):
         found += page
-        query["company_id"] = f"gt.{page[-1]['company_id']}"
+        last = page[-1]["company_id"]
     return found
 
 

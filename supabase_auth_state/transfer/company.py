@@ -13,8 +13,9 @@ import orjson
 from supabase_auth_state import codec
 from supabase_auth_state.errors import FamilyMismatch
 from supabase_auth_state.files.names import KeyRef
-from supabase_auth_state.leases.lease import Lease, acquire_lease, as_owner, new_owner
+from supabase_auth_state.leases.lease import Lease, acquire_lease, new_owner
 from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.rest.timestamps import timestamp
 
 from .documents import CREDS, Document
 from .rows import RawChange, list_pages, write_change
@@ -92,22 +93,28 @@ class CompanyWriter:
             LeaseLost: this process no longer owns the company.
             StoreError: the database refused (nothing is stored) or did not answer.
         """
-        head: dict[str, Any] = {
-            "company_id": self._lease.company_id,
-            "keys": [[*document.ref, document.time] for document in batch.documents],
-        }
+        rows = [
+            {
+                "company_id": self._lease.company_id,
+                "key_type": document.ref.key_type,
+                "key_id": document.ref.key_id,
+                "value": document.json,
+                "updated_at": timestamp(document.time),
+            }
+            for document in batch.documents
+        ]
+        if rows:
+            await self._lease.writer.upsert(
+                "whatsapp_keys", rows, on_conflict="company_id,key_type,key_id"
+            )
         if creds is not None:
-            head |= {
+            row = {
+                "company_id": self._lease.company_id,
                 "creds": creds.json,
                 "client_family": codec.BAILEYS,
-                "creds_time": creds.time,
+                "updated_at": timestamp(creds.time),
             }
-        with as_owner(self._lease):
-            await self._rest.rpc_text(
-                "import_whatsapp_state",
-                b"\n".join([orjson.dumps(head), *batch.texts]),
-                headers=self._lease.headers,
-            )
+            await self._lease.writer.upsert("whatsapp_auth", [row], on_conflict="company_id")
 
     async def exchange(
         self, put: Iterable[Document], removed: Iterable[KeyRef], creds: Document | None

@@ -16,7 +16,7 @@ from supabase_auth_state.codec.json_text import dump_json
 from supabase_auth_state.errors import FolderError
 from supabase_auth_state.files.atomic import sync_folder, write_new
 from supabase_auth_state.files.names import KeyRef
-from supabase_auth_state.leases.lease import Lease, as_owner
+from supabase_auth_state.leases.lease import Lease
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.timestamps import timestamp
 
@@ -95,10 +95,8 @@ async def read_auth(rest: Rest, company_id: str) -> RawAuth | None:
     Raises:
         StoreError: the database refused or did not answer.
     """
-    found = await rest.select(
-        "whatsapp_auth", {"company_id": f"eq.{company_id}", "select": "creds,client_family"}
-    )
-    return RawAuth(found[0]["creds"], found[0]["client_family"]) if found else None
+    found = await rest.ask("fetch_whatsapp_creds", company_id, {})
+    return None if found["creds"] is None else RawAuth(found["creds"], found["client_family"])
 
 
 async def list_keys(
@@ -162,14 +160,15 @@ async def write_change(rest: Rest, company_id: str, change: RawChange, lease: Le
         LeaseLost: another process owns the company, and nothing was written.
         StoreError: the database refused or did not answer.
     """
-    by_type: dict[str, dict[str, Any]] = {}
-    for (key_type, key_id), stored in change.keys.items():
-        by_type.setdefault(key_type, {})[key_id] = stored
-    body: dict[str, Any] = {"company_id": company_id, "keys": by_type}
+    rows = [
+        {"company_id": company_id, "key_type": ref[0], "key_id": ref[1], "value": stored}
+        for ref, stored in sorted(change.keys.items())
+    ]
+    if rows:
+        await lease.writer.upsert("whatsapp_keys", rows, on_conflict="company_id,key_type,key_id")
     if change.creds is not None:
-        body["creds"] = change.creds
-    with as_owner(lease):
-        await rest.rpc_text("commit_whatsapp_state", orjson.dumps(body), headers=lease.headers)
+        row = {"company_id": company_id, "creds": change.creds}
+        await lease.writer.upsert("whatsapp_auth", [row], on_conflict="company_id")
 
 
 def back_up(rows: RawRows, folder: str | os.PathLike[str]) -> Path:
