@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 
 from faults.actions import Replayed, answered, changed, redirected, truncated
-from faults.proxy import Answer, Fault, Proxy
+from faults.proxy import Answer, Exchange, Fault, Landing, Proxy
 
 Stranger = Callable[[Proxy], Fault]
 """Makes the fault that answers in PostgREST's place."""
@@ -60,7 +60,7 @@ def _answers(*, forward: bool) -> dict[str, dict[str, Stranger]]:
         ),
         "302 without a location": _in_place(302, b"moved", forward=forward),
         "304": _in_place(304, b"", forward=forward),
-        "404 with a page": _in_place(404, _HTML, forward=forward, content_type="text/html"),
+        "503 with a page": _in_place(503, _HTML, forward=forward, content_type="text/html"),
         "502 that cannot be unpacked": _in_place(502, b"\x1f\x8bno", forward=forward, **_NOT_GZIP),
     }
     return {"JSON": bodies, "nothing": empty, "like PostgREST": imitations, "a page": pages}
@@ -100,6 +100,30 @@ def _renamed(body: bytes) -> bytes:
     other = {name: "another" for name in ("company_id", "request", "writer") if name in found}
     return json.dumps({**found, **other}).encode()
 
+
+def refusing(status: int, body: bytes, landing: Landing) -> Fault:
+    """Refuse in PostgREST's place; the request reaches the server all the same, but later."""
+
+    async def refusing(exchange: Exchange) -> Answer | None:
+        exchange.forward_later(landing)
+        content_type = "application/json" if body.startswith(b"{") else "text/html"
+        return Answer(status, {"content-type": content_type}, body)
+
+    return refusing
+
+
+REFUSALS = {
+    "a page, 400": (400, _HTML),
+    "a gateway's JSON, 401": (401, b'{"message":"Invalid authentication credentials"}'),
+    "a page, 402": (402, _HTML),
+    "a page, 403": (403, _HTML),
+    "a page, 404": (404, _HTML),
+    "a gateway's JSON, 404": (404, b'{"message":"no Route matched with those values"}'),
+    "a page, 409": (409, _HTML),
+    "nothing, 413": (413, b""),
+    "a page, 540": (540, _HTML),
+}
+"""Status and body of refusals by something else than PostgREST."""
 
 REDIRECTS = _redirects()
 """Redirects, to what answers anything and to what answers nothing."""

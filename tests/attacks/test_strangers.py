@@ -14,19 +14,20 @@ from supabase import AsyncClient, acreate_client
 
 from devstack import Stack
 from faults.actions import Swapped
-from faults.proxy import Proxy
+from faults.proxy import Landing, Proxy
 from faults.requests import calls, every, is_fence, is_lease, is_read, is_write, of_company
 from supabase_auth_state import (
     AuthState,
     Rest,
     Settings,
+    StoreError,
     StoreUnavailable,
     SupabaseAuthStateError,
     open_rest,
     use_supabase_auth_state,
 )
 from tests.attacks.conftest import Open
-from tests.attacks.strangers import CUT, REDIRECTS, SENT, UNSENT, Stranger
+from tests.attacks.strangers import CUT, REDIRECTS, REFUSALS, SENT, UNSENT, Stranger, refusing
 from tests.attacks.world import (
     OTHER,
     SESSION,
@@ -50,7 +51,10 @@ Strangers = dict[str, Stranger]
 async def attack_write(
     proxy: Proxy, db: Db, auth: AuthState, write: Write, stranger: Stranger, *, proves: bool
 ) -> str | None:
-    """Let a stranger answer a write; say what is wrong with what the client makes of it."""
+    """Let a stranger answer a write; say what is wrong with what the client makes of it.
+
+    The write may be acknowledged if it is stored and ``proves``.
+    """
     company = auth.company_id
     await seed(auth)
     await read(auth)
@@ -77,7 +81,33 @@ async def test_an_answer_that_is_not_postgrests_acknowledges_no_write_that_did_n
 async def test_an_answer_that_is_not_postgrests_leaves_open_whether_a_write_happened(
     proxy: Proxy, open_auth: Open, db: Db, company_id: str, kind: str
 ) -> None:
-    assert await every_write(proxy, open_auth, db, company_id, SENT[kind], proves=False) == {}
+    # A client may find another proof that the write is stored.
+    assert await every_write(proxy, open_auth, db, company_id, SENT[kind], proves=True) == {}
+
+
+@pytest.mark.parametrize("lease", [False, True], ids=["no lease", "lease"])
+async def test_a_refusal_that_is_not_postgrests_leaves_nothing_that_lands_after_it_is_told(
+    proxy: Proxy, open_auth: Open, db: Db, company_id: str, lease: bool
+) -> None:
+    async def attack(company: str, write: Write, status: int, body: bytes) -> str | None:
+        auth = await open_auth(company, lease=lease)
+        await seed(auth)
+        landing = Landing()
+        rule = proxy.on(every(is_write, of_company(company)), refusing(status, body, landing))
+        ended = await outcome(write(auth, "late"))
+        if not isinstance(ended.error, StoreError):
+            return str(ended)
+        rule.end()
+        before = await asyncio.to_thread(contents, db, company)
+        await landing.land()
+        return difference("changed", before, await asyncio.to_thread(contents, db, company))
+
+    attacks = (
+        (f"{write.__name__}: {name}", attack(f"{company_id}-{n}-{m}", write, status, body))
+        for n, (name, (status, body)) in enumerate(REFUSALS.items())
+        for m, write in enumerate(WRITES)
+    )
+    assert await problems_of(attacks) == {}
 
 
 async def test_a_damaged_answer_acknowledges_no_write_that_did_not_happen(
@@ -298,6 +328,10 @@ async def test_two_acquires_whose_answers_are_swapped_give_each_company_its_own_
 
 
 # A client of the caller's own, which follows redirects and lets its errors through
+
+
+# Without the warning of supabase's own use of postgrest.
+pytestmark = pytest.mark.filterwarnings("ignore:The 'timeout' parameter:DeprecationWarning")
 
 
 @pytest.fixture
