@@ -229,7 +229,7 @@ async def test_a_renewal_that_only_strangers_answer_is_no_renewal_and_no_loss(
     proxy: Proxy, open_auth: Open, company_id: str, kind: str
 ) -> None:
     async def attack(company: str, stranger: Stranger) -> str | None:
-        auth = await open_auth(company, lease=True)
+        auth = await open_auth(company, lease=True, lease_ttl=3)
         assert auth.lease is not None
         rule = proxy.on(every(is_lease, of_company(company)), stranger(proxy))
         ended = await outcome(auth.lease.renew())
@@ -331,7 +331,7 @@ async def test_two_acquires_whose_answers_are_swapped_give_each_company_its_own_
 
 
 # Without the warning of supabase's own use of postgrest.
-pytestmark = pytest.mark.filterwarnings("ignore:The 'timeout' parameter:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:The '.*' parameter is dep:DeprecationWarning")
 
 
 @pytest.fixture
