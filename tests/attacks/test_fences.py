@@ -24,7 +24,7 @@ ANYTHING = st.text(st.characters(exclude_characters="\0", exclude_categories=["C
 LIKE_A_TOKEN = st.builds(
     "{}{}{}".format,
     st.sampled_from(["", " ", "0", "+", "-", "'", "0x", "\t", "\n"]),
-    st.sampled_from(["1", "1.0", "1e0", "01", "9223372036854775808", "99999999999999999999", "\u0661"]),
+    st.sampled_from(["1", "1.0", "1e0", "01", "9223372036854775808", "9" * 20, "\u0661"]),
     st.sampled_from(["", " ", "\n", ".", ",1", ";", "'", "e0"]),
 )
 ATTACK = settings(
