@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -66,6 +66,13 @@ class Calm:
 
 
 @dataclass(frozen=True)
+class Release:
+    """The first of a client's requests that are delayed goes on."""
+
+    client: int
+
+
+@dataclass(frozen=True)
 class Land:
     """What is held of a client's requests reaches the server now."""
 
@@ -108,7 +115,7 @@ class Cancel:
     client: int
 
 
-Step: TypeAlias = "Do | Disturb | Calm | Land | Finish | Enter | Leave | Crash | Cancel"
+Step: TypeAlias = "Do | Disturb | Calm | Release | Land | Finish | Enter | Leave | Crash | Cancel"
 
 _PAGE = b"<html>please wait</html>"
 
@@ -136,9 +143,42 @@ class _Seat:
     proxy: Proxy
     recorded: Recorded
     landing: Landing = field(default_factory=Landing)
-    event: asyncio.Event = field(default_factory=asyncio.Event)
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    delays: list[asyncio.Event] = field(default_factory=list)
+    tasks: list[asyncio.Task[object]] = field(default_factory=list)
     disturbed: int = 0
+
+    def delay(self) -> asyncio.Event:
+        """Return what is set by `Release` or `Calm`."""
+        self.delays.append(asyncio.Event())
+        return self.delays[-1]
+
+    def start(self, call: Coroutine[Any, Any, object]) -> None:
+        """Begin a call."""
+        self.tasks = [task for task in self.tasks if not task.done()]
+        self.tasks.append(asyncio.get_running_loop().create_task(call))
+
+    def release(self) -> None:
+        """Let the first delay end."""
+        if self.delays:
+            self.delays.pop(0).set()
+
+    def calm(self) -> None:
+        """End every fault and every delay."""
+        self.proxy.clear()
+        while self.delays:
+            self.release()
+
+    async def land(self) -> None:
+        """Let what is held reach the server."""
+        landing, self.landing = self.landing, Landing()
+        await landing.land()
+
+    async def finish(self) -> None:
+        """Wait until every call has ended, also those whose callers gave up."""
+        if self.tasks:
+            await asyncio.wait(self.tasks)
+        if self.recorded.auth is not None:
+            await self.recorded.auth.keys.settle()
 
     def fault(self, name: str) -> Fault:
         """Return a fault by its name in `FAULTS`; it counts the requests that it meets."""
@@ -157,8 +197,8 @@ FAULTS: dict[str, Callable[[_Seat], Fault]] = {
     "held": lambda seat: actions.held(seat.landing),
     "doubled": lambda seat: actions.doubled(seat.landing),
     "doubled at once": lambda _: actions.doubled(),
-    "delayed": lambda seat: actions.delayed(seat.event),
-    "answer delayed": lambda seat: actions.answer_delayed(seat.event),
+    "delayed": lambda seat: actions.delayed(seat.delay()),
+    "answer delayed": lambda seat: actions.answer_delayed(seat.delay()),
     "truncated": lambda _: actions.truncated(),
     "answers swapped": lambda _: actions.Swapped(),
     "answers repeated": lambda _: actions.Replayed(),
@@ -198,20 +238,18 @@ class _Play:
 
     async def _made(self, seat: _Seat, step: Step) -> None:
         match step:
-            case Do():
-                self._do(seat, step)
+            case Do() | Enter() | Leave():
+                self._begin(seat, step)
             case Disturb():
                 seat.proxy.on(ABOUT[step.about], seat.fault(step.fault), times=step.times)
             case Calm():
-                self._calm(seat)
+                seat.calm()
+            case Release():
+                seat.release()
             case Land():
-                await self._land(seat)
+                await seat.land()
             case Finish():
-                await self._finish(seat)
-            case Enter():
-                self._enter(seat, step)
-            case Leave():
-                self._start(seat, seat.recorded.close())
+                await seat.finish()
             case Crash():
                 await self._crash(step.client, seat)
             case Cancel() if seat.tasks:
@@ -220,12 +258,12 @@ class _Play:
     async def end(self) -> str | None:
         """Let everything end, compare what clients read with the tables; say what is wrong."""
         for seat in self._seats.values():
-            self._calm(seat)
+            seat.calm()
         for seat in self._seats.values():
-            await self._finish(seat)
+            await seat.finish()
         await self._read_all()
         for seat in self._seats.values():
-            await self._land(seat)
+            await seat.land()
         self._history.end_what_is_left()
         await self._observe()
         await self._read_all()
@@ -256,12 +294,21 @@ class _Play:
         self._entered.append(recorded)
         return seat
 
-    def _do(self, seat: _Seat, step: Do) -> None:
+    def _begin(self, seat: _Seat, step: Do | Enter | Leave) -> None:
         recorded = seat.recorded
-        if recorded.auth is None:
-            return
-        keys = step.keys
-        started = {
+        if isinstance(step, Leave):
+            seat.start(recorded.close())
+        elif isinstance(step, Enter):
+            if recorded.auth is None and all(task.done() for task in seat.tasks):
+                seat.start(recorded.open(lease=step.lease))
+        elif recorded.auth is not None:
+            for call in self._calls(recorded, step.what, step.keys):
+                seat.start(call)
+
+    def _calls(
+        self, recorded: Recorded, what: str, keys: Sequence[str]
+    ) -> list[Coroutine[Any, Any, object]]:
+        calls: dict[str, Callable[[], list[Coroutine[Any, Any, object]]]] = {
             "set": lambda: [recorded.set(keys)],
             "delete": lambda: [recorded.set(keys, delete=True)],
             "clear": lambda: [recorded.clear()],
@@ -269,41 +316,12 @@ class _Play:
             "save creds": lambda: [recorded.save_creds()],
             "set and save creds": lambda: [recorded.set(keys), recorded.save_creds()],
             "set twice": lambda: [recorded.set(keys), recorded.set(keys)],
-        }[step.what]()
-        for call in started:
-            self._start(seat, call)
-
-    def _start(self, seat: _Seat, call: Any) -> None:
-        seat.tasks = [task for task in seat.tasks if not task.done()]
-        seat.tasks.append(asyncio.get_running_loop().create_task(call))
-
-    def _enter(self, seat: _Seat, step: Enter) -> None:
-        recorded = seat.recorded
-        if recorded.auth is not None or seat.tasks:
-            return
-
-        async def enter() -> None:
-            await recorded.open(lease=step.lease)
-
-        self._start(seat, enter())
-
-    def _calm(self, seat: _Seat) -> None:
-        seat.proxy.clear()
-        seat.event.set()
-        seat.event = asyncio.Event()
-
-    async def _land(self, seat: _Seat) -> None:
-        landing, seat.landing = seat.landing, Landing()
-        await landing.land()
-
-    async def _finish(self, seat: _Seat) -> None:
-        if seat.tasks:
-            await asyncio.wait(seat.tasks)
+        }
+        return calls[what]()
 
     async def _crash(self, client: int, seat: _Seat) -> None:
-        seat.proxy.clear()
+        seat.calm()
         seat.proxy.on(is_any, actions.dropped)
-        seat.event.set()
         seat.recorded.crash()
         for task in seat.tasks:
             task.cancel()
