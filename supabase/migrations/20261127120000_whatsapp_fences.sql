@@ -34,27 +34,24 @@ comment on column public.whatsapp_leases.lapses is 'How often a lease ran out be
 
 -- 2. The order of requests ----------------------------------------------------------------------------------
 
-create function public.whatsapp_check_deadline()
+-- The deadline of the request that is under way, or null when it is not of a 0.3 client.
+create function public.whatsapp_check_deadline(p_deadline text)
 returns timestamptz
 language plpgsql
 volatile
 set search_path = ''
 as $$
-declare
-  v_deadline text := nullif(current_setting('request.headers', true), '')::json ->> 'x-whatsapp-deadline';
 begin
-  if v_deadline is null then
+  if p_deadline is null then
     return null;
-  end if;
-  if v_deadline !~ '^[0-9]{1,11}(\.[0-9]{1,9})?$' then
+  elsif p_deadline !~ '^[0-9]{1,11}(\.[0-9]{1,9})?$' then
     raise exception 'whatsapp deadline: the header x-whatsapp-deadline is a time in seconds since 1970' using errcode = '22023';
-  end if;
-  if clock_timestamp() > to_timestamp(v_deadline::float8) then
+  elsif clock_timestamp() > to_timestamp(p_deadline::float8) then
     raise exception 'whatsapp deadline: the request came too late and was not executed; the time is %',
-        round(extract(epoch from clock_timestamp()), 3)
+        extract(epoch from clock_timestamp())
       using errcode = 'PT408', hint = 'The request was delayed on its way, or the clock it was timed by is wrong.';
   end if;
-  return to_timestamp(v_deadline::float8);
+  return to_timestamp(p_deadline::float8);
 end
 $$;
 
@@ -62,54 +59,56 @@ $$;
 -- executed before, so that this one may change nothing; null when the request is not of a 0.3 client. The caller
 -- has locked the company's lease row, so the requests of a company are judged one after the other.
 create function public.whatsapp_take_number(
-  p_company_id text, p_token bigint, out state text, out writer text, out number bigint)
+  p_company_id text, p_token bigint, p_headers json, out state text, out writer text, out number bigint)
 language plpgsql
 volatile
 set search_path = ''
 as $$
 declare
-  v_headers json := nullif(current_setting('request.headers', true), '')::json;
-  v_until timestamptz := public.whatsapp_check_deadline();
+  v_until timestamptz := public.whatsapp_check_deadline(p_headers ->> 'x-whatsapp-deadline');
   v_commit text[];
+  v_known bigint := coalesce(substring(p_headers ->> 'x-whatsapp-stored' from '^[0-9]{1,18}$')::bigint, 0);
   v_stored bigint;
 begin
   if v_until is null then
     return;
   end if;
-  v_commit := regexp_match(v_headers ->> 'x-whatsapp-commit', '^([0-9a-f-]{1,64}):([1-9][0-9]{0,17})$');
+  v_commit := regexp_match(p_headers ->> 'x-whatsapp-commit', '^([0-9a-f-]{1,64}):([1-9][0-9]{0,17})$');
   if v_commit is null then
     raise exception 'whatsapp commit: the header x-whatsapp-commit is a writer and a number' using errcode = '22023';
   end if;
   writer := v_commit[1];
   number := v_commit[2]::bigint;
 
-  select w.commit_no into v_stored
-  from public.whatsapp_writers w where w.company_id = p_company_id and w.writer = v_commit[1] for update;
-  -- A restored backup forgets what was acknowledged after it was taken.
-  if coalesce(v_stored, 0) < coalesce(substring(v_headers ->> 'x-whatsapp-stored' from '^[0-9]{1,18}$')::bigint, 0) then
-    raise exception 'whatsapp restore: commit % of company % was acknowledged, and the database has only %',
-        v_headers ->> 'x-whatsapp-stored', p_company_id, coalesce(v_stored, 0)
-      using errcode = 'PT409', hint = 'The database was set back to an earlier moment, and with it every ratchet.';
-  end if;
-
-  if v_stored > number then
-    raise exception 'whatsapp commit: a later request of the same writer was executed for company %', p_company_id
-      using errcode = 'PT409', hint = 'This request was delayed on its way; its data is out of date.';
-  elsif v_stored = number then
-    state := 'stored';
-  else
-    insert into public.whatsapp_writers as w (company_id, writer, commit_no, token, lands_until)
-    values (p_company_id, v_commit[1], number, p_token, v_until)
-    on conflict on constraint whatsapp_writers_pkey do update
-    set commit_no = excluded.commit_no, token = excluded.token,
-      lands_until = greatest(w.lands_until, excluded.lands_until)
-    where w.commit_no < excluded.commit_no;
-    if not found then
-      -- Only where the lease row did not exist yet, so that there was nothing to lock: the client tries again.
-      raise exception 'whatsapp commit: two first requests of one writer came at once' using errcode = '40001';
-    end if;
+  -- What almost every request does: one statement.
+  update public.whatsapp_writers w
+  set commit_no = v_commit[2]::bigint, token = p_token, lands_until = greatest(w.lands_until, v_until)
+  where w.company_id = p_company_id and w.writer = v_commit[1]
+    and w.commit_no < v_commit[2]::bigint and w.commit_no >= v_known;
+  if found then
     state := 'new';
-    if v_stored is null then
+  else
+    select w.commit_no into v_stored
+    from public.whatsapp_writers w where w.company_id = p_company_id and w.writer = v_commit[1];
+    -- A restored backup forgets what was acknowledged after it was taken.
+    if coalesce(v_stored, 0) < v_known then
+      raise exception 'whatsapp restore: commit % of company % was acknowledged, and the database has only %',
+          v_known, p_company_id, coalesce(v_stored, 0)
+        using errcode = 'PT409', hint = 'The database was set back to an earlier moment, and with it every ratchet.';
+    elsif v_stored > number then
+      raise exception 'whatsapp commit: a later request of the same writer was executed for company %', p_company_id
+        using errcode = 'PT409', hint = 'This request was delayed on its way; its data is out of date.';
+    elsif v_stored = number then
+      state := 'stored';
+    else
+      state := 'new';
+      insert into public.whatsapp_writers (company_id, writer, commit_no, token, lands_until)
+      values (p_company_id, v_commit[1], v_commit[2]::bigint, p_token, v_until)
+      on conflict on constraint whatsapp_writers_pkey do nothing;
+      if not found then
+        -- Only where the lease row did not exist yet, so that there was nothing to lock: the client tries again.
+        raise exception 'whatsapp commit: two first requests of one writer came at once' using errcode = '40001';
+      end if;
       -- No request of these can land any more. An hour is for clocks that are set; the owner's is never forgotten.
       delete from public.whatsapp_writers w
       where w.company_id = p_company_id and w.lands_until < clock_timestamp() - interval '1 hour'
@@ -119,8 +118,8 @@ begin
   end if;
 
   -- The receipt: PostgREST sends it with the answer to this very request.
-  perform set_config('response.headers', json_build_array(json_build_object('x-whatsapp-receipt',
-    writer || ':' || number || ':' || round(extract(epoch from clock_timestamp()), 6)))::text, true);
+  perform set_config('response.headers', '[{"x-whatsapp-receipt":"' || v_commit[1] || ':' || v_commit[2] || ':'
+    || extract(epoch from clock_timestamp()) || '"}]', true);
 end
 $$;
 
@@ -138,7 +137,7 @@ declare
   v_epoch text := v_headers ->> 'x-whatsapp-epoch';
   v_ordered boolean := v_headers ->> 'x-whatsapp-deadline' is not null;
   v_commit text[];
-  v_lease public.whatsapp_leases;
+  v_lease record;
   v_state text;
 begin
   if not v_ordered then
@@ -154,28 +153,30 @@ begin
     insert into public.whatsapp_leases (company_id) values (p_company_id) on conflict do nothing;
   end loop;
 
-  if v_token is not null and v_token !~ '^[0-9]{1,18}$' then
-    raise exception 'whatsapp lease: the header x-whatsapp-lease is exactly the token' using errcode = 'PT409';
-  elsif v_ordered and v_token::bigint > v_lease.token then
-    raise exception 'whatsapp restore: token % of company % was given, and the database knows only %',
-        v_token, p_company_id, v_lease.token
-      using errcode = 'PT409', hint = 'The database was set back to an earlier moment, and with it every ratchet.';
-  elsif v_token is not null and (v_lease.owner is null or v_lease.token::text <> v_token) then
-    raise exception 'whatsapp lease: token % of company % is not its last one', v_token, p_company_id
-      using errcode = 'PT409',
-      hint = case when v_lease.owner is null then 'The lease was released.' else 'Another process owns the company now.' end
-        || ' Close this connection and acquire the lease again.';
-  elsif v_token is null and v_lease.expires_at > clock_timestamp() then
+  if v_token is not null then
+    if v_token !~ '^[0-9]{1,18}$' then
+      raise exception 'whatsapp lease: the header x-whatsapp-lease is exactly the token' using errcode = 'PT409';
+    elsif v_ordered and v_token::bigint > v_lease.token then
+      raise exception 'whatsapp restore: token % of company % was given, and the database knows only %',
+          v_token, p_company_id, v_lease.token
+        using errcode = 'PT409', hint = 'The database was set back to an earlier moment, and with it every ratchet.';
+    elsif v_lease.owner is null or v_lease.token::text <> v_token then
+      raise exception 'whatsapp lease: token % of company % is not its last one', v_token, p_company_id
+        using errcode = 'PT409',
+        hint = case when v_lease.owner is null then 'The lease was released.' else 'Another process owns the company now.' end
+          || ' Close this connection and acquire the lease again.';
+    end if;
+  elsif v_lease.expires_at > clock_timestamp() then
     raise exception 'whatsapp lease: company % is owned by % until %', p_company_id, v_lease.owner, v_lease.expires_at
       using errcode = 'PT409',
       hint = 'Stop that process first. A client that owns the company sends its token in the header x-whatsapp-lease.';
-  elsif v_token is null and v_epoch ~ '^[0-9]{1,18}$' and v_epoch::bigint <> v_lease.token then
+  elsif v_epoch ~ '^[0-9]{1,18}$' and v_epoch::bigint <> v_lease.token then
     raise exception 'whatsapp lease: another process has owned company % since this one opened it', p_company_id
       using errcode = 'PT409', hint = 'What this process remembers is out of date: open the company again.';
   end if;
 
   if v_ordered then
-    select t.state into v_state from public.whatsapp_take_number(p_company_id, v_token::bigint) t;
+    select t.state into v_state from public.whatsapp_take_number(p_company_id, v_token::bigint, v_headers) t;
     if v_state = 'stored' then
       return false;
     end if;
@@ -225,7 +226,7 @@ stable
 set search_path = ''
 as $$
   select jsonb_build_object('company_id', p_company_id, 'commit', nullif(current_setting('request.headers', true), '')::jsonb ->> 'x-whatsapp-commit',
-    'time', round(extract(epoch from clock_timestamp()), 6))
+    'time', extract(epoch from clock_timestamp()))
 $$;
 
 -- Deletes every key of a company. The guard comes first and the deletion is a later statement, which therefore sees
@@ -280,7 +281,7 @@ volatile
 set search_path = ''
 as $$
   select jsonb_build_object('company_id', p_company_id, 'request', p_request,
-    'time', round(extract(epoch from clock_timestamp()), 6), 'creds', a.creds, 'client_family', a.client_family,
+    'time', extract(epoch from clock_timestamp()), 'creds', a.creds, 'client_family', a.client_family,
     'has_keys', exists (select from public.whatsapp_keys k where k.company_id = p_company_id),
     'token', coalesce((select l.token from public.whatsapp_leases l where l.company_id = p_company_id), 0))
   from (select) one left join public.whatsapp_auth a on a.company_id = p_company_id
@@ -401,7 +402,7 @@ begin
     v_found := public.read_whatsapp_keys(p_company_id, p_keys);
   end if;
   return json_build_object('company_id', p_company_id, 'request', p_request,
-    'time', round(extract(epoch from clock_timestamp()), 6), 'keys', v_found);
+    'time', extract(epoch from clock_timestamp()), 'keys', v_found);
 end
 $$;
 
@@ -440,7 +441,8 @@ begin
   end if;
   insert into public.whatsapp_leases (company_id) values (p_company_id) on conflict do nothing;
   select l.* into v_lease from public.whatsapp_leases l where l.company_id = p_company_id for update;
-  select t.* into v_request from public.whatsapp_take_number(p_company_id, v_lease.token + 1) t;
+  select t.* into v_request from public.whatsapp_take_number(p_company_id, v_lease.token + 1,
+    nullif(current_setting('request.headers', true), '')::json) t;
   if v_request.state = 'stored' then
     if v_lease.owner = p_owner and v_lease.acquired_by = v_request.writer then
       return jsonb_build_object('company_id', p_company_id, 'token', v_lease.token, 'expires_at', v_lease.expires_at,
@@ -478,7 +480,7 @@ begin
     raise exception 'a lease takes a time of 1 to 86400 seconds' using errcode = '22023';
   end if;
   select l.* into v_lease from public.whatsapp_leases l where l.company_id = p_company_id for update;
-  perform public.whatsapp_check_deadline();
+  perform public.whatsapp_check_deadline(nullif(current_setting('request.headers', true), '')::json ->> 'x-whatsapp-deadline');
   if v_lease.company_id is null or v_lease.token = p_token and v_lease.owner is null then
     return jsonb_build_object('company_id', p_company_id, 'token', p_token, 'status', 'missing', 'expires_at', null);
   elsif v_lease.token is distinct from p_token then
@@ -531,7 +533,8 @@ declare
   v_request record;
 begin
   perform from public.whatsapp_leases l where l.company_id = p_company_id for update;
-  select t.* into v_request from public.whatsapp_take_number(p_company_id, p_token) t;
+  select t.* into v_request from public.whatsapp_take_number(p_company_id, p_token,
+    nullif(current_setting('request.headers', true), '')::json) t;
   update public.whatsapp_leases l
   set owner = null, expires_at = '-infinity'
   where l.company_id = p_company_id and l.owner is not null
@@ -561,7 +564,7 @@ comment on function public.commit_whatsapp_state(text) is 'Deprecated: for clien
 -- 7. Access ---------------------------------------------------------------------------------------------------
 
 -- The guard and what it calls are granted to nobody: triggers and functions run them as their owner.
-revoke all on function public.whatsapp_check_deadline(), public.whatsapp_take_number(text, bigint),
+revoke all on function public.whatsapp_check_deadline(text), public.whatsapp_take_number(text, bigint, json),
   public.whatsapp_enter(text), public.whatsapp_guard_row(), public.whatsapp_receipt(text)
   from public, anon, authenticated, service_role;
 revoke all on function public.clear_whatsapp_keys(text), public.fence_whatsapp_writer(text),

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 # What errors carry for people and programs to act on; never a stored value.
 _DETAILS = (
-    "company_id", "key_type", "key_id", "owner", "expires_at", "newer", "extra", "other_device",
-    "status", "code",
+    "company_id", "key_type", "key_id", "owner", "expires_at", "newer", "extra", "returning",
+    "other_device", "companies", "status", "code",
 )  # fmt: skip
-_LISTS = {"problems": ("file", "reason"), "differences": ("name", "reason")}
+_LISTS = {
+    "problems": ("file", "reason"),
+    "differences": ("name", "reason"),
+    "going_back": ("name", "change"),
+}
 
 
 class Report(Protocol):
@@ -66,8 +70,9 @@ class Console:
     def failure(self, error: SupabaseAuthStateError) -> None:
         """Tell why a command failed, and tell it to a program too."""
         self.say(f"error: {error}")
-        for name, reason in (*getattr(error, "problems", ()), *getattr(error, "differences", ())):
-            self.say(f"  {name}: {reason}")
+        for kind in _LISTS:
+            for name, reason in getattr(error, kind, ()):
+                self.say(f"  {name}: {reason}")
         if self.json:
             self.document({"ok": False, **failure_as_json(error)})
 

@@ -6,9 +6,8 @@ import argparse
 
 from .console import Console
 from .exits import DIFFERENT, DONE
-from .parsing import Commands, add_backup_dir, add_command, add_company, positive
+from .parsing import Commands, add_command, add_company, add_company_backup_dir, positive
 
-_BACKUPS = "supabase-auth-state-backups"
 _FEWEST = 812
 
 
@@ -34,18 +33,12 @@ left alone.""",
     )
     add_company(parser)
     parser.add_argument("--fix", action="store_true", help="repair, after a backup")
-    _add_backups(parser)
-
-
-def _add_backups(parser: argparse.ArgumentParser) -> None:
-    add_backup_dir(
-        parser, default=_BACKUPS, purpose=f"where to put the backup (default: {_BACKUPS})"
-    )
+    add_company_backup_dir(parser)
 
 
 async def run_doctor(args: argparse.Namespace, console: Console) -> int:
     """Examine a company, and repair it."""
-    from supabase_auth_state.doctor.run import diagnose, repair
+    from supabase_auth_state.doctor.doctor import diagnose, repair
     from supabase_auth_state.rest.client import using_rest
 
     async with using_rest() as rest:
@@ -82,7 +75,7 @@ still hand out one of them, and the first message that uses it is lost then: rar
         default=_FEWEST,
         help=f"with --reap: how many uploaded ones to keep (default and least: {_FEWEST})",
     )
-    _add_backups(parser)
+    add_company_backup_dir(parser)
 
 
 async def run_pre_keys(args: argparse.Namespace, console: Console) -> int:

@@ -10,7 +10,7 @@ from .exits import DIFFERENT, DONE, REFUSED
 from .parsing import Commands, add_backup_dir, add_command, add_company, add_folder, days, positive
 
 if TYPE_CHECKING:
-    from supabase_auth_state.transfer.import_each import Outcome
+    from supabase_auth_state.transfer.import_each import ImportOutcome
 
 _BESIDE = "where to put backups (default: beside the folder)"
 
@@ -34,9 +34,10 @@ Copy an auth folder of Baileys' useMultiFileAuthState into the database, and rea
 
 Stop the process that uses the folder first. The folder is backed up beside itself and is not
 changed. Nothing is written when a file is not understood, when the folder is in use, when another
-process owns the company, or when the database holds newer state. Running it again changes nothing;
-an import that was broken off is finished by running it again. Lid-mappings older than seven days
-are left out, unless a session still needs them.""",
+process owns the company, when another company is the same linked device, or when a value in the
+database would be lost or go back. Running it again changes nothing; an import that was broken off
+is finished by running it again. Lid-mappings older than seven days are left out, unless a session
+still needs them.""",
     )
     add_folder(parser, "the auth folder; with --each, a folder of auth folders")
     which = parser.add_mutually_exclusive_group(required=True)
@@ -47,7 +48,8 @@ are left out, unless a session still needs them.""",
     parser.add_argument(
         "--force",
         action="store_true",
-        help="make the database equal to the folder even where it is newer; its rows are backed up",
+        help="make the database equal to the folder even where that loses newer state, or makes "
+        "two companies of one linked device; its rows are backed up",
     )
     parser.add_argument(
         "--skip-broken",
@@ -90,7 +92,7 @@ async def _import_each(args: argparse.Namespace, console: Console, options: dict
 
     count = {True: 0, False: 0}
 
-    def tell(outcome: Outcome) -> None:
+    def tell(outcome: ImportOutcome) -> None:
         count[outcome.error is None] += 1
         if outcome.report is not None:
             console.result(outcome.report)

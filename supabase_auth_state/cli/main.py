@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from supabase_auth_state import __version__
 from supabase_auth_state.errors import SupabaseAuthStateError
 
-from . import database, doctor, folders, migrations
+from . import database, delete, doctor, folders, migrations, restore
 from .console import Console
 from .exits import INTERRUPTED, REFUSED, TABLE, exit_code
 from .parsing import add_verbosity
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     add_verbosity(parser, default=0)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for group in (folders, database, doctor, migrations):
+    for group in (folders, restore, delete, database, doctor, migrations):
         group.add_parsers(commands)
     return parser
 

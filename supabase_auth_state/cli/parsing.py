@@ -85,6 +85,12 @@ def add_backup_dir(parser: argparse.ArgumentParser, *, default: str | None, purp
     parser.add_argument("--backup-dir", metavar="DIR", default=default, help=purpose)
 
 
+def add_company_backup_dir(parser: argparse.ArgumentParser) -> None:
+    """Add ``--backup-dir DIR`` for backups of companies, which come from no folder."""
+    default = "supabase-auth-state-backups"
+    add_backup_dir(parser, default=default, purpose=f"where to put the backup (default: {default})")
+
+
 def company_id(text: str) -> str:
     """Return a usable company_id."""
     try:

@@ -1,4 +1,4 @@
-"""Which damaged forms a stored value has, told by comparing it with the right form. Pure.
+"""Which damaged forms a stored value has, compared with the right form. No I/O.
 
 What the right form is has been settled before, by field and length (``shapes``); here the
 difference only gets a name.
@@ -27,7 +27,7 @@ _NAMES: dict[Code, str] = {
 
 
 def damaged_forms(stored: Any, canonical: Any) -> dict[Code, str]:
-    """Name the damaged forms in a stored JSON value, given the JSON value it stands for.
+    """Name the damaged forms in a stored JSON value, given the right JSON value.
 
     Returns:
         For each form, what is wrong.
@@ -57,8 +57,8 @@ def _compare(stored: Any, canonical: Any, found: Counter[Code]) -> None:
         for name, child in canonical.items():
             _compare(stored[name], child, found)
     else:
-        for ours, theirs in zip(stored, canonical, strict=True):
-            _compare(ours, theirs, found)
+        for one, other in zip(stored, canonical, strict=True):
+            _compare(one, other, found)
 
 
 def _is_json_text(stored: Any, canonical: Any) -> bool:

@@ -15,7 +15,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ __all__ = [
     "FolderContents",
     "FolderKey",
     "FolderSnapshot",
+    "read_files",
     "read_folder",
     "snapshot",
     "use_multi_file_auth_state",
@@ -158,18 +159,45 @@ def _is_foreign(name: str, kind: int) -> bool:
     return stat.S_ISREG(kind) and not name.endswith(".json")
 
 
+def read_files(files: Mapping[str, tuple[bytes, float]]) -> FolderContents:
+    """Read the files of an auth folder that are in memory, as `read_folder` reads those on disk.
+
+    Args:
+        files: content and time of last change, in seconds since 1970, by name.
+
+    Returns:
+        What was found; its ``snapshot`` is empty.
+    """
+    contents = FolderContents(FolderSnapshot({}))
+    for name, (content, mtime) in sorted(files.items()):
+        if _is_foreign(name, stat.S_IFREG):
+            contents.ignored.append(name)
+            continue
+        reason = _add_content(contents, name, content, mtime)
+        if reason:
+            contents.problems.append((name, reason))
+    return contents
+
+
 def _add_file(
     contents: FolderContents, folder: Path, name: str, facts: tuple[int, ...]
 ) -> str | None:
     """Add what a file holds to ``contents``, or return what is wrong with the file."""
     kind, size, mtime = facts[0], facts[1], facts[2] / 10**9
-    ref = parse_file_name(name)
     if not stat.S_ISREG(kind):
         return "is not a regular file"
+    try:
+        contents.raw[name] = content = read_content(folder, name, size)
+    except OSError as exc:
+        return f"cannot be read ({exc.strerror})"
+    return _add_content(contents, name, content, mtime)
+
+
+def _add_content(contents: FolderContents, name: str, content: bytes, mtime: float) -> str | None:
+    ref = parse_file_name(name)
     if ref is None and name != CREDS_FILE:
         return "has a name that is not that of exactly one key"
     try:
-        contents.raw[name] = content = read_content(folder, name, size)
         document = parse_document(content)
         if ref is None:
             contents.creds, contents.creds_mtime = _creds_of(document), mtime
@@ -181,8 +209,6 @@ def _add_file(
         return exc.reason
     except CodecError as exc:
         return ": ".join([*(str(part) for part in exc.path), exc.reason])
-    except OSError as exc:
-        return f"cannot be read ({exc.strerror})"
     return None
 
 

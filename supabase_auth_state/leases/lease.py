@@ -200,13 +200,23 @@ async def acquire_lease(
             "acquire_whatsapp_lease",
             {"p_company_id": company_id, "p_owner": owner, "p_ttl_seconds": seconds},
             commit=writer.next_commit(),
-            is_right=lambda found: names(found, {"company_id": company_id}) and "token" in found,
+            is_right=lambda found: (
+                isinstance(found, dict)
+                and "token" in found
+                and found.get("company_id", company_id) == company_id
+            ),
         )
     except (ConfigurationError, AccessDenied, SchemaMissing, InvalidRequest, ProjectRestricted):
         raise
     except BaseException:
         await rest.in_background(_give_back(rest, writer, None, _RELEASE_WITHIN))
         raise
+    if "company_id" not in answer:
+        await _give_back(rest, writer, answer["token"], _RELEASE_WITHIN)
+        raise SchemaMissing(
+            "calling acquire_whatsapp_lease: the database has the functions of an earlier version: "
+            "apply the migrations with `supabase db push`"
+        )
     if answer["token"] is None:
         raise LeaseHeld(company_id, owner=answer.get("owner"), expires_at=answer.get("expires_at"))
     lease = Lease(

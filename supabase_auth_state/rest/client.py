@@ -139,6 +139,29 @@ class Rest:
         self.learn_time(found["time"])
         return found
 
+    async def about(
+        self,
+        function: str,
+        company_id: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        parse: Parse = orjson.loads,
+    ) -> Any:
+        """Call a function about a company that names the company in its result.
+
+        Args:
+            function: the function's name.
+            company_id: the company.
+            params: further parameters, as JSON values.
+            parse: makes the result of the answer's text.
+        """
+        return await self.rpc(
+            function,
+            {"p_company_id": company_id, **(params or {})},
+            parse=parse,
+            is_right=lambda found: names(found, {"company_id": company_id}),
+        )
+
     async def upsert(
         self,
         table: str,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
 import weakref
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -114,6 +116,7 @@ class OwnConnection:
             ),
         )
         if self._postgrest is None or self._place is None or not self._place.is_here():
+            _abandon(self._session)
             self._place, self._session = Place(), session
             self._postgrest = client.postgrest
         return self._postgrest
@@ -124,6 +127,8 @@ class OwnConnection:
         session, self._session, self._postgrest = self._session, None, None
         if session is not None and self._place is not None and self._place.is_here():
             await session.aclose()
+        else:
+            _abandon(session)
 
 
 class GivenConnection:
@@ -179,6 +184,21 @@ def _open_session(settings: Settings) -> httpx.AsyncClient:
     transport = AiohttpTransport(verify=settings.url.startswith("https:"))
     transport.client = lambda: _open_aiohttp(transport)
     return httpx.AsyncClient(timeout=settings.timeout, transport=transport)
+
+
+def _abandon(session: httpx.AsyncClient | None) -> None:
+    # The event loop of these connections has ended: they cannot be closed in good order, and
+    # aiohttp would log an error about them.
+    client: Any = getattr(getattr(session, "_transport", None), "client", None)
+    connector: Any = getattr(client, "connector", None)
+    if connector is not None:
+        import aiohttp
+
+        client.detach()
+        # The connector's own `close` is to be awaited, which takes a loop.
+        with warnings.catch_warnings(), suppress(RuntimeError):
+            warnings.simplefilter("ignore", DeprecationWarning)
+            aiohttp.BaseConnector.close(connector)
 
 
 def _open_aiohttp(transport: object) -> aiohttp.ClientSession:

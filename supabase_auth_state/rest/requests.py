@@ -260,18 +260,19 @@ class Sender:
         # a POST or DELETE that is redirected becomes a GET.
         if content is None and built.json is not None:
             content = orjson.dumps(built.json)
-        all_headers = {**built.headers, "content-type": "application/json", **headers}
+        all_headers = dict(built.headers.items())
+        auth = built.auth
+        if auth is None and "authorization" not in all_headers:
+            auth = built.session.auth
+        all_headers |= {"content-type": "application/json", **headers}
         body: bytes | AsyncIterator[bytes] | None = content
         if content is not None and len(content) > _PART:
             all_headers["content-length"] = str(len(content))
             body = _parts(content)
-        auth = built.auth
-        if auth is None and "authorization" not in built.headers:
-            auth = built.session.auth
         response = await built.session.request(
             built.http_method,
             str(built.path),
-            params=built.params,
+            params=built.params or None,
             headers=all_headers,
             content=body,
             auth=auth,

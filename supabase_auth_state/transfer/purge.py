@@ -1,4 +1,4 @@
-"""Removing a folder whose state has moved into the database: when it is certain, and no sooner."""
+"""Removing a folder whose state has certainly moved into the database."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from supabase_auth_state.rest.client import Rest, using_rest
 
 from .backups import back_up_folder, find_backup
 from .company import Company, read_company
+from .counters import going_back
 from .documents import (
     CREDS,
     Document,
@@ -34,6 +35,7 @@ from .documents import (
     is_other_device,
     match,
     names,
+    type_of,
     unneeded_mappings,
 )
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
 AFTER_DAYS = 7.0
 
-# No client deletes these: they are gone when somebody else lost them.
+# No client deletes these.
 _NEVER_DELETED = frozenset({"app-state-sync-key"})
 
 
@@ -118,7 +120,7 @@ async def purge_files(
     yes: bool = False,
     quiet_for: float = QUIET_SECONDS,
 ) -> PurgeReport:
-    """Remove a folder whose company lives in the database, or say what stands against it.
+    """Remove a folder whose company is in the database, or say why it has to stay.
 
     It is removed only when the company has been in the database for ``after_days``, when every file
     is in the database as it is or was replaced there by something newer, and when there is a
@@ -132,7 +134,7 @@ async def purge_files(
         after_days: how long the company must have been in the database.
         backup_dir: where backups are; beside the folder when absent.
         yes: remove the files; without it nothing is changed.
-        quiet_for: seconds that nobody may have written to the folder.
+        quiet_for: seconds for which no process may have written to the folder.
 
     Raises:
         FolderError: it is no folder, or in use, or a file cannot be removed.
@@ -144,7 +146,7 @@ async def purge_files(
     directory = None if backup_dir is None else located(backup_dir)
     contents = await read_quiet_folder(path, quiet_for=quiet_for)
     async with using_rest(settings, client=client) as rest:
-        company = await read_company(rest, company_id)
+        company = (await read_company(rest, company_id)).of_family(codec.BAILEYS)
     found = _Comparison.of(contents, company)
     obstacles = (*_too_young(company, after_days), *found.obstacles)
     remove = yes and not obstacles
@@ -227,7 +229,16 @@ def _fate(file: Document, company: Company) -> _Fate:
     found = match(file, row, company.company_id)
     if found in (Match.SAME, Match.SAME_VALUE):
         return _Fate.KEPT
-    return _Fate.REPLACED if is_newer(row, file) and _is_whole(row, company) else _Fate.LOST
+    replaced = (
+        is_newer(row, file) and _is_whole(row, company) and not _is_behind(row, file, company)
+    )
+    return _Fate.REPLACED if replaced else _Fate.LOST
+
+
+def _is_behind(row: Document, file: Document, company: Company) -> bool:
+    """Return whether a counter of the file is ahead of the row's, whatever their times say."""
+    values = (decoded(each, company.company_id) for each in (row, file))
+    return bool(going_back(type_of(row.ref), *values))
 
 
 def _is_whole(row: Document, company: Company) -> bool:
@@ -263,7 +274,8 @@ def _wrong_rows(files: Documents, lost: list[KeyRef], company: Company) -> Itera
 def _missing_rows(files: Documents, deleted: list[KeyRef], company: Company) -> Iterator[str]:
     if CREDS not in company.documents:
         return
-    # A client deletes what it has used up, so deletions are its work only if it has worked since.
+    # Clients delete what they have used up. Rows are missing for another reason if no client has
+    # worked since.
     last_file = max(files.values(), key=lambda file: file.time, default=None)
     active = last_file is not None and any(
         is_newer(row, last_file) for row in company.documents.values()

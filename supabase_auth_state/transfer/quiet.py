@@ -1,4 +1,4 @@
-"""Reading a folder that nobody writes to, and noticing when somebody does."""
+"""Reading a folder that no process writes to, and noticing when one does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from supabase_auth_state.errors import FolderError
+from supabase_auth_state.errors import FolderError, some_of
 from supabase_auth_state.files.folder import FolderContents, FolderSnapshot, read_folder, snapshot
 
 QUIET_SECONDS = 2.0
@@ -46,7 +46,7 @@ def located(folder: str | os.PathLike[str]) -> Path:
 
 
 async def refuse_if_changed(folder: Path, since: FolderSnapshot) -> None:
-    """Look at a folder once more.
+    """Look at a folder once more, and refuse one that has changed.
 
     Raises:
         FolderError: files came, went or changed since.
@@ -55,10 +55,9 @@ async def refuse_if_changed(folder: Path, since: FolderSnapshot) -> None:
     changed = now.changed_since(since)
     if not changed:
         return
-    shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
     raise FolderError(
-        f"{folder} is in use: {shown} changed while it was looked at; stop the process that writes "
-        "there, then try again",
+        f"{folder} is in use: {some_of(changed)} changed while it was looked at; stop the process "
+        "that writes there, then try again",
         problems=[(name, "changed while it was looked at") for name in changed],
     )
 

@@ -1,4 +1,4 @@
-"""Does the database hold what a folder holds? Value by value."""
+"""Comparing a folder with the database, value by value."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supabase_auth_state import codec
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.files.folder import FolderContents, read_folder
 from supabase_auth_state.files.names import CREDS_FILE, KeyRef
@@ -128,7 +129,7 @@ async def verify_folder(
     path = located(folder)
     contents = await asyncio.to_thread(read_folder, path)
     async with using_rest(settings, client=client) as rest:
-        company = await read_company(rest, company_id)
+        company = (await read_company(rest, company_id)).of_family(codec.BAILEYS)
     return compare(path, contents, company)
 
 

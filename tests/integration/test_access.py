@@ -27,6 +27,14 @@ CALLS: dict[str, dict[str, Any]] = {
     "release_whatsapp_lease": {"p_company_id": "c", "p_token": 1},
     "schedule_whatsapp_cleanup": {},
     "guard_whatsapp_company": {"p_company_id": "c"},
+    "replace_whatsapp_state": {"p_company_id": "c", "p_keys": []},
+    "delete_whatsapp_company": {"p_company_id": "c"},
+    "whatsapp_company_status": {"p_company_id": "c"},
+    "whatsapp_companies_of_device": {
+        "p_registration_id": 1,
+        "p_identity_public": "AQID",
+        "p_company_id": "c",
+    },
 }
 
 

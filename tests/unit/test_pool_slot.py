@@ -15,7 +15,7 @@ from supabase_auth_state.errors import (
 )
 from supabase_auth_state.pool.session_pool import SessionPool
 from supabase_auth_state.pool.slot import Ending, ending_of
-from tests.unit.pool_world import Factory, Session, World, gate, idle, new_world
+from tests.unit.simulated_pool import Factory, Session, World, gate, idle, new_world
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from supabase_auth_state.errors import LeaseHeld, LeaseLost, PoolClosed, PoolError, StoreUnavailable
-from tests.unit.pool_world import Factory, Session, World, gate, idle, new_world
+from tests.unit.simulated_pool import Factory, Session, World, gate, idle, new_world
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A world for session pools: a clock, a database of leases, sessions and what makes them."""
+"""A simulated database, clock and sessions for the tests of session pools."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from supabase_auth_state.errors import (
     AccessDenied,
     CodecError,
     ConfigurationError,
+    DuplicateDevice,
     FamilyMismatch,
     FolderError,
     InvalidRequest,
@@ -38,7 +39,19 @@ SLOW_TO_IMPORT = {"aiohttp", "asyncio", "httpx", "nacl", "orjson", "postgrest", 
 
 FAILURES: list[tuple[SupabaseAuthStateError, int]] = [
     (FolderError("torn", problems=[("a.json", "is empty")]), 1),
-    (NewerState("7", "newer", newer=["creds"], extra=["pre-key 1"], other_device=True), 1),
+    (
+        NewerState(
+            "7",
+            "newer",
+            newer=["creds"],
+            extra=["pre-key 1"],
+            returning=["pre-key 2"],
+            going_back=[("creds", "nextPreKeyId 3 to 2")],
+            other_device=True,
+        ),
+        1,
+    ),
+    (DuplicateDevice("7", ["8", "9"]), 1),
     (FamilyMismatch("7", stored="pyaileys", wanted="baileys"), 1),
     (CodecError("is odd", company_id="7", key_type="session", key_id="1.0"), 1),
     (InvalidRequest("no", status=400), 1),
@@ -137,6 +150,8 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ["import", "folder", "--company", "a\nb"],
         ["import", "folder", "--each", "--concurrency", "0"],
         ["verify", "folder"],
+        ["restore", "backup.tar.gz"],
+        ["delete"],
         ["purge-files", "folder", "--company", "7", "--after-days", "-1"],
         ["purge-files", "folder", "--company", "7", "--after-days", "nan"],
         ["cleanup", "--every", "6h", "--schedule-in-database"],
@@ -174,6 +189,7 @@ def test_every_error_of_ours_has_an_exit_code_on_purpose() -> None:
     elsewhere = {
         errors.SupabaseAuthStateError, errors.StoreError, errors.LeaseError, errors.PoolError,
         errors.PoolClosed, errors.SessionBackoff, errors.CompanyQuarantined, errors.UnreadKeyError,
+        errors.UnfinishedImport, errors.CompanyNotFound, errors.StateRolledBack,
     }  # fmt: skip
     all_of_them = {
         found
@@ -196,8 +212,10 @@ def test_what_a_failure_is_about_is_there_for_programs(
         {"error": "FolderError", "problems": [{"file": "a.json", "reason": "is empty"}]},
         {
             "error": "NewerState", "company_id": "7", "newer": ["creds"], "extra": ["pre-key 1"],
-            "other_device": True,
+            "returning": ["pre-key 2"], "other_device": True,
+            "going_back": [{"name": "creds", "change": "nextPreKeyId 3 to 2"}],
         },
+        {"error": "DuplicateDevice", "company_id": "7", "companies": ["8", "9"]},
         {"error": "FamilyMismatch", "company_id": "7"},
         {"error": "CodecError", "company_id": "7", "key_type": "session", "key_id": "1.0"},
         {"error": "InvalidRequest", "status": 400},
