@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,9 +24,23 @@ async def proxy(stack: Stack) -> AsyncIterator[Proxy]:
 
 
 @pytest.fixture
-async def rest(stack: Stack, proxy: Proxy) -> AsyncIterator[Rest]:
-    """PostgREST through the proxy, with little patience."""
-    opened = open_rest(Settings(proxy.url, stack.service_role_key, timeout=1, give_up_after=1))
+def settings(stack: Stack, proxy: Proxy) -> Settings:
+    """The proxy's address, with the patience for a slow machine."""
+    return Settings(proxy.url, stack.service_role_key, timeout=20, give_up_after=20)
+
+
+@pytest.fixture
+async def through(settings: Settings) -> AsyncIterator[Rest]:
+    """PostgREST through the proxy."""
+    opened = open_rest(settings)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def impatient(settings: Settings) -> AsyncIterator[Rest]:
+    """PostgREST through the proxy, for what is to be given up."""
+    opened = open_rest(replace(settings, timeout=0.5, give_up_after=0.5))
     yield opened
     await opened.close()
 
@@ -39,12 +54,12 @@ async def direct(stack: Stack) -> AsyncIterator[Rest]:
 
 
 @pytest.fixture
-async def open_auth(rest: Rest, proxy: Proxy, company_id: str) -> AsyncIterator[Open]:
+async def open_auth(settings: Settings, proxy: Proxy, company_id: str) -> AsyncIterator[Open]:
     """Open auth states through the proxy that are closed after the test, when no rule is left."""
     async with AsyncExitStack() as opened:
 
         async def open_it(company: str = company_id, **options: Any) -> AuthState:
-            options.setdefault("client", rest)
+            options.setdefault("settings", settings)
             return await opened.enter_async_context(use_supabase_auth_state(company, **options))
 
         yield open_it

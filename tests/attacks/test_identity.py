@@ -93,7 +93,7 @@ async def test_node_reads_no_creds_from_a_replica_that_lags(
 
 
 async def test_no_import_and_no_export_decides_by_a_replica_that_lags(
-    proxy: Proxy, rest: Rest, direct: Rest, db: Db, company_id: str, tmp_path: Path
+    proxy: Proxy, through: Rest, direct: Rest, db: Db, company_id: str, tmp_path: Path
 ) -> None:
     before = old_copy(db, company_id)
     async with use_supabase_auth_state(company_id, client=direct, lease=True) as auth:
@@ -103,10 +103,10 @@ async def test_no_import_and_no_export_decides_by_a_replica_that_lags(
     stored = contents(db, company_id)
     write_folder(tmp_path / "auth", next_pre_key_id=31, sessions=[SESSION])
     proxy.on(is_any, before)
-    ended = await outcome(import_folder(tmp_path / "auth", company_id, client=rest, quiet_for=0))
+    ended = await outcome(import_folder(tmp_path / "auth", company_id, client=through, quiet_for=0))
     assert isinstance(ended.error, SupabaseAuthStateError)
     assert contents(db, company_id) == stored
-    await export_folder(tmp_path / "out", company_id, client=rest, quiet_for=0)
+    await export_folder(tmp_path / "out", company_id, client=through, quiet_for=0)
     assert json.loads((tmp_path / "out" / "creds.json").read_text())["nextPreKeyId"] == 61
 
 
@@ -133,7 +133,7 @@ FAULTS = {"lost on its way": dropped, "executed, the answer lost": answer_lost}
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("after", [0, 1, 2])
 async def test_an_import_that_broke_off_is_not_opened_and_a_second_one_finishes_it(
-    proxy: Proxy, rest: Rest, direct: Rest, db: Db, company_id: str, tmp_path: Path,
+    proxy: Proxy, impatient: Rest, direct: Rest, db: Db, company_id: str, tmp_path: Path,
     after: int, fault: str,
 ) -> None:  # fmt: skip
     sessions = [f"{number}.0" for number in range(250)]
@@ -148,7 +148,9 @@ async def test_an_import_that_broke_off_is_not_opened_and_a_second_one_finishes_
         return written > after
 
     rule = proxy.on(from_then_on, FAULTS[fault])
-    broken = await outcome(import_folder(tmp_path / "auth", company_id, client=rest, quiet_for=0))
+    broken = await outcome(
+        import_folder(tmp_path / "auth", company_id, client=impatient, quiet_for=0)
+    )
     assert isinstance(broken.error, SupabaseAuthStateError)
     rule.end()
     stored = contents(db, company_id)
@@ -171,12 +173,14 @@ async def test_an_import_that_broke_off_is_not_opened_and_a_second_one_finishes_
 
 
 async def test_an_import_that_was_given_up_writes_nothing_into_what_came_after_it(
-    proxy: Proxy, rest: Rest, direct: Rest, db: Db, company_id: str, tmp_path: Path
+    proxy: Proxy, impatient: Rest, direct: Rest, db: Db, company_id: str, tmp_path: Path
 ) -> None:
     write_folder(tmp_path / "auth", next_pre_key_id=31, sessions=[SESSION])
     landing = Landing()
     rule = proxy.on(is_write, held(landing))
-    ended = await outcome(import_folder(tmp_path / "auth", company_id, client=rest, quiet_for=0))
+    ended = await outcome(
+        import_folder(tmp_path / "auth", company_id, client=impatient, quiet_for=0)
+    )
     assert isinstance(ended.error, SupabaseAuthStateError)
     rule.end()
     async with use_supabase_auth_state(company_id, client=direct, lease=True) as auth:
@@ -203,7 +207,7 @@ async def test_a_company_with_keys_and_no_creds_gets_no_fresh_ones(
 
 
 async def test_keys_that_arrive_while_a_company_is_opened_leave_it_without_fresh_creds(
-    proxy: Proxy, rest: Rest, db: Db, company_id: str
+    proxy: Proxy, through: Rest, db: Db, company_id: str
 ) -> None:
     event = asyncio.Event()
 
@@ -213,7 +217,7 @@ async def test_keys_that_arrive_while_a_company_is_opened_leave_it_without_fresh
 
     rule = proxy.on(is_write, kept)
     opening = asyncio.ensure_future(
-        outcome(use_supabase_auth_state(company_id, client=rest).__aenter__())
+        outcome(use_supabase_auth_state(company_id, client=through).__aenter__())
     )
     await rule.reached()
     db.execute("insert into whatsapp_keys values (%s, 'session', '1.0', '{}')", [company_id])

@@ -30,6 +30,7 @@ from tests.attacks.world import (
     creds,
     difference,
     expire,
+    little_patience,
     outcome,
     problems_of,
     read,
@@ -133,7 +134,8 @@ async def test_a_request_that_was_given_up_changes_nothing_any_more(
             await seed(auth)
         landing = Landing()
         rule = proxy.on(every(is_write, of_company(company)), held(landing))
-        ended = await outcome(write(auth, "late"))
+        with little_patience(auth):
+            ended = await outcome(write(auth, "late"))
         if not isinstance(ended.error, StoreUnavailable):
             return f"{ended}, though no request got through"
         rule.end()
@@ -189,22 +191,23 @@ async def compare(db: Db, reader: AuthState, landing: Landing) -> str | None:
 
 @pytest.mark.parametrize("lease", [False, True], ids=["no lease", "lease"])
 async def test_what_an_abandoned_process_sent_changes_nothing_once_another_has_the_company(
-    proxy: Proxy, rest: Rest, direct: Rest, db: Db, company_id: str, lease: bool
+    proxy: Proxy, open_auth: Open, direct: Rest, db: Db, company_id: str, lease: bool
 ) -> None:
     async def attack(write: Write) -> str | None:
         company = f"{company_id}-{write.__name__}"
-        auth = await use_supabase_auth_state(company, client=rest, lease=lease)
+        auth = await open_auth(company, lease=lease)
         await seed(auth)
         landing = Landing()
         rule = proxy.on(every(is_write, of_company(company)), held(landing))
-        writing = asyncio.ensure_future(write(auth, "late"))
-        await rule.reached()
-        # The process is gone with what it holds; its lease ends by itself.
-        expire(db, company)
-        next_owner = await use_supabase_auth_state(company, client=direct, lease=True)
-        await set_all(next_owner)
-        problem = await compare(db, next_owner, landing)
-        await outcome(writing)
+        with little_patience(auth):
+            writing = asyncio.ensure_future(write(auth, "late"))
+            await rule.reached()
+            # The process is gone with what it holds; its lease ends by itself.
+            expire(db, company)
+            next_owner = await use_supabase_auth_state(company, client=direct, lease=True)
+            await set_all(next_owner)
+            problem = await compare(db, next_owner, landing)
+            await outcome(writing)
         return problem
 
     assert await problems_of((write.__name__, attack(write)) for write in WRITES) == {}
@@ -217,12 +220,12 @@ async def set_all(auth: AuthState) -> None:
 
 
 async def test_fresh_creds_that_were_given_up_do_not_land_in_a_company_that_was_seen_empty(
-    proxy: Proxy, rest: Rest, db: Db, company_id: str
+    proxy: Proxy, impatient: Rest, db: Db, company_id: str
 ) -> None:
     landing = Landing()
     proxy.on(is_write, held(landing))
     with pytest.raises(StoreUnavailable):
-        await use_supabase_auth_state(company_id, client=rest)
+        await use_supabase_auth_state(company_id, client=impatient)
     assert contents(db, company_id) == {"creds": None}
     await landing.land()
     assert contents(db, company_id) == {"creds": None}
@@ -230,13 +233,13 @@ async def test_fresh_creds_that_were_given_up_do_not_land_in_a_company_that_was_
 
 @pytest.mark.parametrize("lease", [False, True], ids=["no lease", "lease"])
 async def test_fresh_creds_that_land_late_do_not_replace_another_identity(
-    proxy: Proxy, rest: Rest, direct: Rest, db: Db, company_id: str, lease: bool
+    proxy: Proxy, impatient: Rest, direct: Rest, db: Db, company_id: str, lease: bool
 ) -> None:
     landing = Landing()
     proxy.on(is_write, held(landing))
     with pytest.raises(StoreUnavailable):
         await use_supabase_auth_state(
-            company_id, client=rest, lease=lease, new_creds=lambda: creds(1)
+            company_id, client=impatient, lease=lease, new_creds=lambda: creds(1)
         )
     async with use_supabase_auth_state(
         company_id, client=direct, lease=lease, new_creds=lambda: creds(2)
@@ -257,7 +260,7 @@ async def test_a_write_that_waits_in_the_database_until_it_is_given_up_is_not_st
         maintenance.execute(
             "select from whatsapp_keys where company_id = %s for update", [company_id]
         )
-        with pytest.raises(StoreUnavailable):
+        with little_patience(auth), pytest.raises(StoreUnavailable):
             await auth.keys.set({"session": {SESSION: session("late")}})
         assert contents(db, company_id) == before
     await until_no_request_works(db)
@@ -337,7 +340,7 @@ async def test_the_fence_itself_may_land_late_or_twice(
     await seed(auth)
     landing = Landing()
     blocked = proxy.on(is_write, held(landing))
-    with pytest.raises(StoreUnavailable):
+    with little_patience(auth), pytest.raises(StoreUnavailable):
         await auth.keys.set({"session": {SESSION: session("late")}})
     blocked.end()
     fence = proxy.on(calls("fence"), doubling(landing), times=1)
@@ -358,9 +361,9 @@ async def test_nothing_is_read_as_long_as_an_unknown_outcome_cannot_be_settled(
     landing = Landing()
     proxy.on(is_write, held(landing))
     proxy.on(calls("fence"), held(landing))
-    with pytest.raises(StoreUnavailable):
+    with little_patience(auth), pytest.raises(StoreUnavailable):
         await auth.keys.set({"session": {SESSION: session("late")}})
-    with pytest.raises(StoreUnavailable):
+    with little_patience(auth), pytest.raises(StoreUnavailable):
         await auth.keys.get("session", [SESSION])
     proxy.clear()
     assert await read(auth) | {"creds": None} == contents(db, company_id) | {"creds": None}

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from devstack import Stack
 from faults.actions import answer_lost, answered, delayed, doubled, held
 from faults.proxy import Landing, Proxy
 from faults.requests import calls, is_any, is_lease, is_read, is_write
@@ -142,12 +141,12 @@ async def test_a_renewal_that_lands_while_another_owns_the_company_changes_nothi
 
 
 async def test_an_acquire_that_was_given_up_takes_no_lease_any_more(
-    proxy: Proxy, rest: Rest, direct: Rest, db: Db, company_id: str
+    proxy: Proxy, impatient: Rest, direct: Rest, db: Db, company_id: str
 ) -> None:
     landing = Landing()
     rule = proxy.on(is_lease, held(landing))
     with pytest.raises(StoreUnavailable):
-        await use_supabase_auth_state(company_id, client=rest, lease=True, lease_ttl=600)
+        await use_supabase_auth_state(company_id, client=impatient, lease=True, lease_ttl=600)
     rule.end()
     await landing.land()
     assert not lease_of(db, company_id)[1]
@@ -156,18 +155,18 @@ async def test_an_acquire_that_was_given_up_takes_no_lease_any_more(
 
 
 async def test_an_opening_that_was_given_up_after_its_lease_was_taken_gives_it_back(
-    proxy: Proxy, rest: Rest, direct: Rest, db: Db, company_id: str
+    proxy: Proxy, impatient: Rest, direct: Rest, db: Db, company_id: str
 ) -> None:
     proxy.on(calls("acquire"), answer_lost)
     with pytest.raises(StoreUnavailable):
-        await use_supabase_auth_state(company_id, client=rest, lease=True, lease_ttl=600)
-    await rest.close()
+        await use_supabase_auth_state(company_id, client=impatient, lease=True, lease_ttl=600)
+    await impatient.close()
     assert not lease_of(db, company_id)[1]
 
 
 @pytest.mark.parametrize("fault", ["nothing gets through", "a page, 403", "a page, 404"])
 async def test_an_opening_whose_creds_cannot_be_read_gives_its_lease_back(
-    proxy: Proxy, rest: Rest, db: Db, company_id: str, fault: str
+    proxy: Proxy, impatient: Rest, db: Db, company_id: str, fault: str
 ) -> None:
     if fault == "nothing gets through":
         proxy.on(is_read, held(Landing()))
@@ -175,24 +174,28 @@ async def test_an_opening_whose_creds_cannot_be_read_gives_its_lease_back(
         status = int(fault[-3:])
         proxy.on(is_read, answered(status, b"<html>", content_type="text/html", forward=False))
     ended = await outcome(
-        use_supabase_auth_state(company_id, client=rest, lease=True, lease_ttl=600).__aenter__()
+        use_supabase_auth_state(
+            company_id, client=impatient, lease=True, lease_ttl=600
+        ).__aenter__()
     )
     assert not ended.acknowledged
-    await rest.close()
+    await impatient.close()
     assert not lease_of(db, company_id)[1]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 async def test_an_acquire_that_a_stranger_refuses_after_it_was_executed_is_given_back(
-    proxy: Proxy, rest: Rest, db: Db, company_id: str, status: int
+    proxy: Proxy, impatient: Rest, db: Db, company_id: str, status: int
 ) -> None:
     page = answered(status, b"<html>", content_type="text/html", forward=True)
     proxy.on(calls("acquire"), page)
     ended = await outcome(
-        use_supabase_auth_state(company_id, client=rest, lease=True, lease_ttl=600).__aenter__()
+        use_supabase_auth_state(
+            company_id, client=impatient, lease=True, lease_ttl=600
+        ).__aenter__()
     )
     assert not ended.acknowledged
-    await rest.close()
+    await impatient.close()
     assert not lease_of(db, company_id)[1]
 
 
@@ -202,7 +205,13 @@ async def test_an_acquire_that_a_stranger_refuses_after_it_was_executed_is_given
 @pytest.mark.parametrize("executed", [True, False], ids=["executed then", "executed later"])
 @pytest.mark.parametrize("what", ["acquire", "creds are read", "creds are stored"])
 async def test_an_opening_that_is_cancelled_gives_its_lease_back(
-    stack: Stack, proxy: Proxy, direct: Rest, db: Db, company_id: str, what: str, executed: bool
+    settings: Settings,
+    proxy: Proxy,
+    direct: Rest,
+    db: Db,
+    company_id: str,
+    what: str,
+    executed: bool,
 ) -> None:
     matches = {"acquire": calls("acquire"), "creds are read": is_read, "creds are stored": is_write}
     event = asyncio.Event()
@@ -213,7 +222,7 @@ async def test_an_opening_that_is_cancelled_gives_its_lease_back(
         return answer
 
     rule = proxy.on(matches[what], answer_kept if executed else delayed(event), times=1)
-    patient = open_rest(Settings(proxy.url, stack.service_role_key))
+    patient = open_rest(settings)
 
     async def open_it() -> AuthState:
         return await use_supabase_auth_state(company_id, client=patient, lease=True, lease_ttl=600)
@@ -234,9 +243,9 @@ async def test_an_opening_that_is_cancelled_gives_its_lease_back(
 
 
 async def test_openings_that_are_cancelled_at_any_moment_leave_the_company_free(
-    stack: Stack, proxy: Proxy, db: Db, company_id: str
+    settings: Settings, proxy: Proxy, db: Db, company_id: str
 ) -> None:
-    patient = open_rest(Settings(proxy.url, stack.service_role_key))
+    patient = open_rest(settings)
 
     async def open_and_cancel(number: int) -> str | None:
         company = f"{company_id}-{number}"
@@ -265,12 +274,12 @@ Race = Callable[[AuthState, AuthState], Awaitable[None]]
 
 
 async def test_two_processes_that_acquire_at_once_are_told_apart_whatever_is_executed_twice(
-    proxy: Proxy, rest: Rest, db: Db, company_id: str
+    proxy: Proxy, through: Rest, db: Db, company_id: str
 ) -> None:
     landing = Landing()
     proxy.on(calls("acquire"), doubled(landing))
     opening = [
-        outcome(use_supabase_auth_state(company_id, client=rest, lease=True).__aenter__())
+        outcome(use_supabase_auth_state(company_id, client=through, lease=True).__aenter__())
         for _ in range(4)
     ]
     ended = await asyncio.gather(*opening)
@@ -299,13 +308,11 @@ async def test_a_late_write_of_the_former_owner_is_refused_though_its_token_was_
 
 @pytest.mark.parametrize("request_kind", ["every request", "lease requests"])
 async def test_everything_sent_twice_is_as_if_it_was_sent_once(
-    proxy: Proxy, open_auth: Open, db: Db, company_id: str, request_kind: str
+    proxy: Proxy, through: Rest, db: Db, company_id: str, request_kind: str
 ) -> None:
     proxy.on(is_any if request_kind == "every request" else is_lease, doubled())
     for number in range(3):
-        async with use_supabase_auth_state(
-            company_id, client=(await open_auth(f"{company_id}-other")).keys._rest, lease=True
-        ) as auth:
+        async with use_supabase_auth_state(company_id, client=through, lease=True) as auth:
             await write(auth, f"{number}")
             await auth.lease.renew()
             auth.creds["nextPreKeyId"] = 10 + number

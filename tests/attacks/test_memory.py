@@ -20,6 +20,7 @@ from tests.attacks.world import (
     contents,
     difference,
     expire,
+    little_patience,
     outcome,
     problems_of,
     read,
@@ -191,12 +192,13 @@ async def test_a_read_that_was_under_way_when_a_write_was_given_up_is_not_rememb
     await slow.reached()
     await proxy.quiet()
     writes = proxy.on(is_write, held(landing))
-    setting = asyncio.ensure_future(auth.keys.set({"session": {SESSION: session("new")}}))
-    await writes.reached()
-    await landing.land()
-    event.set()
-    await outcome(getting)
-    await outcome(setting)
+    with little_patience(auth):
+        setting = asyncio.ensure_future(auth.keys.set({"session": {SESSION: session("new")}}))
+        await writes.reached()
+        await landing.land()
+        event.set()
+        await outcome(getting)
+        await outcome(setting)
     writes.end()
     assert difference("read", await read(auth), contents(db, company_id)) is None
 
@@ -213,10 +215,11 @@ async def test_creds_are_never_stored_before_the_keys_that_they_count(
         )
         proxy.on(about, fault)
         auth.creds["nextPreKeyId"] = 31
-        ended = await asyncio.gather(
-            outcome(auth.keys.set({"session": {SESSION: session("new")}})),
-            outcome(auth.save_creds()),
-        )
+        with little_patience(auth):
+            ended = await asyncio.gather(
+                outcome(auth.keys.set({"session": {SESSION: session("new")}})),
+                outcome(auth.save_creds()),
+            )
         stored = await asyncio.to_thread(contents, db, company)
         if f"session {SESSION}" not in stored and stored["creds"] == "31":
             return f"creds stored, keys not: {[str(one) for one in ended]}"

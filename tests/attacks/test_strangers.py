@@ -37,6 +37,7 @@ from tests.attacks.world import (
     creds,
     difference,
     lease_of,
+    little_patience,
     outcome,
     problems_of,
     read,
@@ -60,7 +61,8 @@ async def attack_write(
     await read(auth)
     before = await asyncio.to_thread(contents, db, company)
     rule = proxy.on(every(is_write, of_company(company)), stranger(proxy))
-    ended = await outcome(write(auth, "new"))
+    with little_patience(auth):
+        ended = await outcome(write(auth, "new"))
     rule.end()
     after = await asyncio.to_thread(contents, db, company)
     if ended.acknowledged and not (proves and after != before):
@@ -94,7 +96,8 @@ async def test_a_refusal_that_is_not_postgrests_leaves_nothing_that_lands_after_
         await seed(auth)
         landing = Landing()
         rule = proxy.on(every(is_write, of_company(company)), refusing(status, body, landing))
-        ended = await outcome(write(auth, "late"))
+        with little_patience(auth):
+            ended = await outcome(write(auth, "late"))
         if not isinstance(ended.error, StoreError):
             return str(ended)
         rule.end()
@@ -142,7 +145,8 @@ async def test_a_read_answered_by_a_stranger_fails_and_is_not_taken_for_nothing_
         proxy.on(every(is_read, of_company(company)), stranger(proxy))
         for key_id in (OTHER, "unknown"):
             try:
-                found = await auth.keys.get("session", [key_id])
+                with little_patience(auth):
+                    found = await auth.keys.get("session", [key_id])
             except StoreUnavailable:
                 continue
             # What was cut or repeated may have been whole enough for the retry.
@@ -157,7 +161,7 @@ async def test_a_read_answered_by_a_stranger_fails_and_is_not_taken_for_nothing_
 
 @pytest.mark.parametrize("kind", [*UNSENT, "damaged"])
 async def test_no_company_is_taken_for_new_because_a_stranger_answered_for_its_creds(
-    proxy: Proxy, rest: Rest, direct: Rest, db: Db, company_id: str, kind: str
+    proxy: Proxy, impatient: Rest, direct: Rest, db: Db, company_id: str, kind: str
 ) -> None:
     async def attack(company: str, stranger: Stranger, *, lease: bool, known: bool) -> str | None:
         if known:
@@ -169,7 +173,7 @@ async def test_no_company_is_taken_for_new_because_a_stranger_answered_for_its_c
         rule = proxy.on(every(is_read, of_company(company)), stranger(proxy))
         try:
             async with use_supabase_auth_state(
-                company, client=rest, lease=lease, new_creds=lambda: creds(8)
+                company, client=impatient, lease=lease, new_creds=lambda: creds(8)
             ) as auth:
                 right = auth.creds["nextPreKeyId"] == (7 if known else 8) and kind == "damaged"
                 return None if right else f"opened with creds {auth.creds['nextPreKeyId']}"
@@ -194,7 +198,7 @@ async def test_no_company_is_taken_for_new_because_a_stranger_answered_for_its_c
 
 @pytest.mark.parametrize("kind", [*UNSENT, "sent", "damaged"])
 async def test_a_lease_is_acquired_renewed_and_released_by_the_database_alone(
-    proxy: Proxy, rest: Rest, db: Db, company_id: str, kind: str
+    proxy: Proxy, through: Rest, db: Db, company_id: str, kind: str
 ) -> None:
     async def attack(company: str, what: str, stranger: Stranger) -> str | None:
         about = every(is_lease, of_company(company))
@@ -202,7 +206,7 @@ async def test_a_lease_is_acquired_renewed_and_released_by_the_database_alone(
         fault, times = stranger(proxy), 2 if kind == "damaged" else 1
         if what == "acquire":
             proxy.on(about, fault, times=times)
-        auth = await use_supabase_auth_state(company, client=rest, lease=True)
+        auth = await use_supabase_auth_state(company, client=through, lease=True)
         assert auth.lease is not None
         if what == "renew":
             proxy.on(about, fault, times=times)
@@ -255,9 +259,9 @@ async def test_an_unknown_outcome_is_not_settled_by_a_stranger(
     await seed(auth)
     proxy.on(is_write, UNSENT[kind][answer](proxy))
     proxy.on(is_fence, UNSENT[kind][answer](proxy))
-    with pytest.raises(StoreUnavailable):
+    with little_patience(auth), pytest.raises(StoreUnavailable):
         await auth.keys.set({"session": {SESSION: session("late")}})
-    with pytest.raises(StoreUnavailable):
+    with little_patience(auth), pytest.raises(StoreUnavailable):
         await auth.keys.get("session", [SESSION])
     proxy.clear()
     assert difference("read", await read(auth), contents(db, company_id)) is None
@@ -291,14 +295,14 @@ async def test_two_reads_of_two_companies_whose_answers_are_swapped_stay_apart(
 
 
 async def test_two_openings_whose_creds_are_swapped_get_their_own(
-    proxy: Proxy, rest: Rest, direct: Rest, company_id: str
+    proxy: Proxy, through: Rest, direct: Rest, company_id: str
 ) -> None:
     companies = [f"{company_id}-{n}" for n in range(2)]
     for n, company in enumerate(companies):
         await use_supabase_auth_state(company, client=direct, new_creds=lambda n=n: creds(n))
     proxy.on(is_read, Swapped(), times=2)
     opened = await asyncio.gather(
-        *(use_supabase_auth_state(company, client=rest) for company in companies)
+        *(use_supabase_auth_state(company, client=through) for company in companies)
     )
     assert [auth.creds["nextPreKeyId"] for auth in opened] == [0, 1]
 
@@ -345,7 +349,7 @@ async def given(stack: Stack, proxy: Proxy) -> AsyncIterator[AsyncClient]:
 async def test_a_client_of_the_callers_follows_no_redirect(
     proxy: Proxy, given: AsyncClient, stack: Stack, db: Db, company_id: str
 ) -> None:
-    settings = Settings(proxy.url, stack.service_role_key, timeout=1, give_up_after=1)
+    settings = Settings(proxy.url, stack.service_role_key, timeout=20, give_up_after=20)
     rest = open_rest(settings, client=given)
 
     async def attack(company: str, write: Write, stranger: Stranger) -> str | None:
@@ -400,13 +404,14 @@ async def test_whatever_is_raised_after_a_write_was_sent_the_owner_reads_what_is
             client = AsyncPostgrestClient(
                 f"{stack.url}/rest/v1", headers=headers, http_client=session
             )
-            settings = Settings(stack.url, key, timeout=1, give_up_after=1)
+            settings = Settings(stack.url, key, timeout=20, give_up_after=20)
             rest = open_rest(settings, client=client)
             auth = await use_supabase_auth_state(company, client=rest, lease=True)
             await seed(auth)
             await read(auth)
             transport.error = error
-            ended = await outcome(write(auth, "new"))
+            with little_patience(auth):
+                ended = await outcome(write(auth, "new"))
             transport.error = None
             found = await read(auth)
             stored = await asyncio.to_thread(contents, db, company)
@@ -427,12 +432,13 @@ async def test_no_foreign_exception_reaches_the_caller_of_a_read(
     async with httpx.AsyncClient(transport=transport) as session:
         headers = {"apikey": key, "Authorization": f"Bearer {key}"}
         client = AsyncPostgrestClient(f"{stack.url}/rest/v1", headers=headers, http_client=session)
-        rest = open_rest(Settings(stack.url, key, timeout=1, give_up_after=0.2), client=client)
+        rest = open_rest(Settings(stack.url, key), client=client)
         auth = await use_supabase_auth_state(company_id, client=rest)
         transport.error = error
-        raised: Any = (await outcome(auth.keys.get("session", [SESSION]))).error
-        opening = use_supabase_auth_state(company_id, client=rest)
-        raised_at_opening: Any = (await outcome(opening.__aenter__())).error
+        with little_patience(auth):
+            raised: Any = (await outcome(auth.keys.get("session", [SESSION]))).error
+            opening = use_supabase_auth_state(company_id, client=rest)
+            raised_at_opening: Any = (await outcome(opening.__aenter__())).error
         transport.error = None
     for problem in (raised, raised_at_opening):
         assert isinstance(problem, SupabaseAuthStateError)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +75,18 @@ async def read(auth: AuthState) -> dict[str, Any]:
         values = await auth.keys.get(key_type, ids)
         found |= {f"{key_type} {key_id}": value for key_id, value in values.items()}
     return found
+
+
+@contextmanager
+def little_patience(auth: AuthState) -> Iterator[None]:
+    """Let what is attempted meanwhile be given up after half a second, and nothing else."""
+    sender = auth.keys._rest._sender
+    patience = sender._timeout, sender._give_up_after
+    sender._timeout = sender._give_up_after = 0.5
+    try:
+        yield
+    finally:
+        sender._timeout, sender._give_up_after = patience
 
 
 async def set_one(auth: AuthState, tag: str) -> None:
