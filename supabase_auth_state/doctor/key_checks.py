@@ -14,9 +14,9 @@ from supabase_auth_state import codec
 from supabase_auth_state.codec.bufferjson import Malformed
 from supabase_auth_state.codec.shapes import KNOWN_TYPES, Evidence, shape_of
 from supabase_auth_state.errors import CodecError
-from supabase_auth_state.files.names import KeyRef, file_name, parse_file_name
+from supabase_auth_state.files.names import file_name, parse_file_name
 from supabase_auth_state.transfer.documents import Document
-from supabase_auth_state.types import Value
+from supabase_auth_state.types import KeyRef, Value
 
 from .damage import damaged_forms
 from .findings import Code, Findings

@@ -24,23 +24,10 @@ from supabase_auth_state import codec
 from supabase_auth_state.codec.bufferjson import Malformed
 from supabase_auth_state.codec.json_text import dump_json
 from supabase_auth_state.errors import CodecError, FolderError
-from supabase_auth_state.types import Creds, Value
+from supabase_auth_state.types import Creds, KeyRef, Value
 
 from .atomic import parse_document, read_content, sync_folder, write_new
-from .multi_file import FolderAuthState, use_multi_file_auth_state
-from .names import CREDS_FILE, KeyRef, colliding, file_name, parse_file_name
-
-__all__ = [
-    "FolderAuthState",
-    "FolderContents",
-    "FolderKey",
-    "FolderSnapshot",
-    "read_files",
-    "read_folder",
-    "snapshot",
-    "use_multi_file_auth_state",
-    "write_folder",
-]
+from .names import CREDS_FILE, colliding, file_name, parse_file_name
 
 Problem = tuple[str, str]
 """A file name and what is wrong with the file."""

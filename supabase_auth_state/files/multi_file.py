@@ -24,12 +24,12 @@ from supabase_auth_state.codec.creds import init_auth_creds
 from supabase_auth_state.codec.json_text import dump_json
 from supabase_auth_state.codec.shapes import KNOWN_TYPES
 from supabase_auth_state.errors import CodecError, FolderError, UnreadKeyError
-from supabase_auth_state.types import Creds, SignalDataSet, Value
+from supabase_auth_state.types import Creds, KeyRef, SignalDataSet, Value
 
 from .atomic import read_document, replace
-from .names import CREDS_FILE, KeyRef, file_name, parse_file_name
+from .names import CREDS_FILE, file_name, parse_file_name
 
-logger = logging.getLogger("supabase_auth_state.files.folder")
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

@@ -31,7 +31,8 @@ from supabase_auth_state.codec.json_text import dump_json
 from supabase_auth_state.errors import CodecError, FolderError
 from supabase_auth_state.files.atomic import read_content, sync_folder
 from supabase_auth_state.files.folder import FolderContents
-from supabase_auth_state.files.names import KeyRef, colliding, parse_file_name
+from supabase_auth_state.files.names import colliding, parse_file_name
+from supabase_auth_state.types import KeyRef
 
 from .company import Company
 from .documents import CREDS, Document, decoded, encoded, file_of

@@ -10,8 +10,8 @@ import orjson
 
 from supabase_auth_state.codec.bufferjson import to_base64
 from supabase_auth_state.errors import ConfigurationError, FamilyMismatch, StoreUnavailable
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.types import KeyRef
 
 from .documents import CREDS, Device, Document
 

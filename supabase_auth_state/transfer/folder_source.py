@@ -7,7 +7,8 @@ from pathlib import Path
 
 from supabase_auth_state.errors import FolderError, some_of
 from supabase_auth_state.files.folder import FolderContents
-from supabase_auth_state.files.names import CREDS_FILE, KeyRef, parse_file_name
+from supabase_auth_state.files.names import CREDS_FILE, parse_file_name
+from supabase_auth_state.types import KeyRef
 
 from .documents import folder_documents, unneeded_mappings
 from .plan import Source

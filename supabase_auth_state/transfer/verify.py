@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from supabase_auth_state import codec
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.files.folder import FolderContents, read_folder
-from supabase_auth_state.files.names import CREDS_FILE, KeyRef
+from supabase_auth_state.files.names import CREDS_FILE
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.types import KeyRef
 
 from .company import Company, read_company
 from .documents import Match, folder_documents, match, name_of, unneeded_mappings

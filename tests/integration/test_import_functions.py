@@ -10,7 +10,6 @@ import pytest
 
 from supabase_auth_state import InvalidRequest, LeaseLost, Rest, StoreUnavailable
 from supabase_auth_state.auth_state.feature_flag import newest_change
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.leases.lease import acquire_lease
 from supabase_auth_state.transfer.company import (
     Company,
@@ -19,6 +18,7 @@ from supabase_auth_state.transfer.company import (
 )
 from supabase_auth_state.transfer.company_writer import Change, CompanyWriter, batches
 from supabase_auth_state.transfer.documents import CREDS, Device, Document
+from supabase_auth_state.types import KeyRef
 from tests.values import array, buffer, indexed
 
 TIME = 1760000000.123456

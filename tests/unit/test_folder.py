@@ -12,7 +12,7 @@ import pytest
 from supabase_auth_state.errors import CodecError, FolderError
 from supabase_auth_state.files import atomic as files
 from supabase_auth_state.files.folder import FolderKey, read_folder, snapshot, write_folder
-from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.types import KeyRef
 from tests.values import BAILEYS
 
 SAMPLES = ["v7-small", "v7-337", "v6-small"]

@@ -16,7 +16,8 @@ from supabase_auth_state.codec import check_creds
 from supabase_auth_state.codec.creds import verify_signed_pre_key
 from supabase_auth_state.errors import CodecError, FolderError, UnreadKeyError
 from supabase_auth_state.files import atomic as files
-from supabase_auth_state.files.folder import read_folder, use_multi_file_auth_state
+from supabase_auth_state.files.folder import read_folder
+from supabase_auth_state.files.multi_file import use_multi_file_auth_state
 from supabase_auth_state.types import SignalKeyStore
 from tests.values import BAILEYS
 
