@@ -25,7 +25,7 @@ from benchmarks.contestants.port import Port
 from benchmarks.contestants.postgres import Connections, Postgres
 from benchmarks.stats import Action, Result, Results, interleave
 from devstack.local import LocalStack
-from supabase_auth_state.codec.bufferjson import revive
+from supabase_auth_state.codec import revive
 from supabase_auth_state.config import Settings
 from supabase_auth_state.files.names import file_name
 from supabase_auth_state.rest.client import Rest, open_rest

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from supabase_auth_state.codec.bufferjson import to_base64
+from supabase_auth_state.codec import to_base64
 from supabase_auth_state.errors import ConfigurationError, FamilyMismatch, StoreUnavailable
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.types import KeyRef

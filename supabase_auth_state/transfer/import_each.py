@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec.bufferjson import Malformed
+from supabase_auth_state.codec import Malformed
 from supabase_auth_state.config import Settings
 from supabase_auth_state.errors import (
     AccessDenied,
@@ -24,8 +24,8 @@ from supabase_auth_state.errors import (
     SupabaseAuthStateError,
     some_of,
 )
-from supabase_auth_state.files.atomic import read_document
 from supabase_auth_state.files.names import CREDS_FILE
+from supabase_auth_state.files.reading import read_document
 from supabase_auth_state.rest.client import Rest, using_rest
 
 from .documents import Device, device_of

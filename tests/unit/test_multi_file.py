@@ -187,7 +187,7 @@ async def test_a_value_that_cannot_be_encoded_stops_the_whole_set(folder: Path) 
     before = texts(folder)
     with pytest.raises(CodecError):
         await auth.keys.set({"pre-key": {"3": None, "9": PAIR}, "session": {"1.0": {"a": "\0"}}})
-    auth.creds["me"] = {"name": "\ud83d"}
+    auth.creds["me"] = {"id": "\ud83d"}
     with pytest.raises(CodecError):
         await auth.save_creds()
     assert texts(folder) == before
