@@ -12,10 +12,10 @@ import orjson
 
 from supabase_auth_state import codec
 from supabase_auth_state.errors import LeaseHeld
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.leases.lease import Lease, acquire_lease, new_owner
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.timestamps import timestamp
+from supabase_auth_state.types import KeyRef
 
 from .documents import CREDS, Document
 

@@ -26,10 +26,11 @@ from supabase_auth_state import (
 )
 from supabase_auth_state.doctor.doctor import diagnose, repair
 from supabase_auth_state.doctor.pre_keys import FEWEST_KEPT, pre_key_report, reap_pre_keys
-from supabase_auth_state.files.names import KeyRef, parse_file_name
+from supabase_auth_state.files.names import parse_file_name
 from supabase_auth_state.transfer.backups import read_backup
 from supabase_auth_state.transfer.company import Company
 from supabase_auth_state.transfer.documents import CREDS
+from supabase_auth_state.types import KeyRef
 from tests.companies import Documents, company, creds_of, documents, legacy, sample
 from tests.interop.account import ALICE, BOB, Account
 from tests.interop.node import NodeError, NodePeer
