@@ -14,7 +14,6 @@ from supabase_auth_state.errors import (
     SessionBackoff,
 )
 from supabase_auth_state.pool.session_pool import SessionPool
-from supabase_auth_state.pool.ends import Reaction, end_of
 from tests.unit.simulated_pool import Factory, Session, World, gate, idle, new_world
 
 
