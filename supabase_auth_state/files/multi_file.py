@@ -254,7 +254,7 @@ def use_multi_file_auth_state(
         FolderError: it is not a folder, or its ``creds.json`` is there but cannot be read. That is
             never taken for "no creds".
     """
-    path = Path(folder).resolve()
+    path = Path(os.path.realpath(folder))
 
     async def open_it() -> FolderAuthState:
         disk = _Disk(path)

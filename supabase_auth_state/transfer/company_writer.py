@@ -109,10 +109,11 @@ class CompanyWriter:
         upserts into one. Half of a replacement, the new keys beside the old creds, would be a
         device that is neither the one nor the other.
         """
-        keys = [[*ref, stored, change.times.get(ref)] for ref, stored in change.keys.items()]
+        times = {ref: timestamp(time) for ref, time in change.times.items()}
+        keys = [[*ref, stored, times.get(ref)] for ref, stored in change.keys.items()]
         params: dict[str, Any] = {"p_keys": keys, "p_client_family": self._family}
         if change.creds is not None:
-            params["p_creds"] = [change.creds, change.times.get(CREDS)]
+            params["p_creds"] = [change.creds, times.get(CREDS)]
         await self._writer.rpc("replace_whatsapp_state", params)
 
     async def delete_company(self) -> None:
