@@ -146,6 +146,7 @@ class _Seat:
     delays: list[asyncio.Event] = field(default_factory=list)
     tasks: list[asyncio.Task[object]] = field(default_factory=list)
     disturbed: int = 0
+    gone: bool = False
 
     def delay(self) -> asyncio.Event:
         """Return what is set by `Release` or `Calm`."""
@@ -163,8 +164,10 @@ class _Seat:
             self.delays.pop(0).set()
 
     def calm(self) -> None:
-        """End every fault and every delay."""
+        """End every fault and every delay; a process that is gone sends nothing all the same."""
         self.proxy.clear()
+        if self.gone:
+            self.proxy.on(is_any, actions.dropped)
         while self.delays:
             self.release()
 
@@ -320,8 +323,8 @@ class _Play:
         return calls[what]()
 
     async def _crash(self, client: int, seat: _Seat) -> None:
+        seat.gone = True
         seat.calm()
-        seat.proxy.on(is_any, actions.dropped)
         seat.recorded.crash()
         for task in seat.tasks:
             task.cancel()
