@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec.bufferjson import is_revived
+from supabase_auth_state.codec import is_revived
 from supabase_auth_state.errors import CodecError
 from supabase_auth_state.leases.lease import Lease
 from supabase_auth_state.leases.writer import Writer

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from supabase_auth_state.codec.bufferjson import to_base64
+from supabase_auth_state.codec import to_base64
 from supabase_auth_state.errors import (
     CompanyNotFound,
     FamilyMismatch,
-    StoreUnavailable,
     UnfinishedImport,
 )
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.types import KeyRef
 
 from .documents import CREDS, Device, Document
 
@@ -147,10 +146,10 @@ async def list_pages(
             {"p_after": after and list(after), "p_limit": _PAGE},
             parse=_parse_page,
         )
-        page, size = _page(answer, company_id), answer["size"]
+        page: Page = answer["page"]
         yield page
         keys = page.keys
-        if not keys or (len(keys) < _PAGE and size < _SURELY_NOT_CUT):
+        if not keys or (len(keys) < _PAGE and answer["size"] < _SURELY_NOT_CUT):
             return
         after = keys[-1].ref
 
@@ -177,22 +176,14 @@ async def companies_of_device(rest: Rest, device: Device | None, company_id: str
 
 
 def _parse_page(content: bytes) -> dict[str, Any]:
-    return {**orjson.loads(content), "size": len(content)}
-
-
-def _page(answer: Any, company_id: str) -> Page:
-    try:
-        keys = [
+    answer = orjson.loads(content)
+    page = Page(
+        [
             Document(KeyRef(key_type, key_id), stored, updated_at)
             for key_type, key_id, stored, updated_at, _ in answer["keys"]
         ]
-        if answer["auth"] is None:
-            return Page(keys)
-        creds, family, created_at, updated_at = answer["auth"]
-    except (TypeError, KeyError, ValueError):
-        pass
-    else:
-        return Page(keys, Document(CREDS, creds, updated_at), family, created_at)
-    raise StoreUnavailable(
-        f"listing company {company_id!r}: the answer is not that of list_whatsapp_company"
     )
+    if answer["auth"] is not None:
+        creds, family, created_at, updated_at = answer["auth"]
+        page = Page(page.keys, Document(CREDS, creds, updated_at), family, created_at)
+    return {"company_id": answer["company_id"], "page": page, "size": len(content)}

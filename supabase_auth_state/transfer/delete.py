@@ -6,21 +6,18 @@ import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.errors import VerificationFailed
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.rest.connection import Client
 
 from .backups import DIRECTORY, back_up_company
 from .company import Company, read_company
 from .company_writer import CompanyWriter, owned_for
 from .documents import name_of
 from .quiet import located
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class DeleteReport:
 async def delete_company(
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
     backup_dir: str | os.PathLike[str] | None = None,
 ) -> DeleteReport:

@@ -10,7 +10,7 @@ import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state import codec
 from supabase_auth_state.auth_state.opening import finish
@@ -29,19 +29,15 @@ from supabase_auth_state.files.folder import (
     snapshot,
     write_folder,
 )
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.rest.client import Rest, using_rest
-from supabase_auth_state.types import Value
+from supabase_auth_state.rest.connection import Client
+from supabase_auth_state.types import KeyRef, Value
 
 from .company import Company, read_company
 from .company_writer import owned_for
 from .documents import CREDS, Document, decoded, encoded, folder_documents, name_of
 from .progress import Progress, silent
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ async def export_folder(
     folder: str | os.PathLike[str],
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
     force: bool = False,
     lease: bool = True,

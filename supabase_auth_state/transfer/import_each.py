@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec.bufferjson import Malformed
+from supabase_auth_state.codec import Malformed
 from supabase_auth_state.config import Settings
 from supabase_auth_state.errors import (
     CodecError,
@@ -19,18 +19,15 @@ from supabase_auth_state.errors import (
     SupabaseAuthStateError,
     some_of,
 )
-from supabase_auth_state.files.atomic import read_document
 from supabase_auth_state.files.names import CREDS_FILE
+from supabase_auth_state.files.reading import read_document
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.rest.connection import Client
 
 from .documents import Device, device_of
 from .import_folder import ImportReport, import_into
 from .many import FATAL, ManyCompanies, work_through
 from .quiet import located
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
 CONCURRENCY = 4
 
@@ -99,7 +96,7 @@ class ImportEachReport(ManyCompanies):
 async def import_each(
     parent: str | os.PathLike[str],
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
     concurrency: int = CONCURRENCY,
     on_outcome: Callable[[ImportOutcome], object] = lambda _: None,

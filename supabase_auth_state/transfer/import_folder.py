@@ -7,12 +7,14 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.errors import FolderError
 from supabase_auth_state.files.folder import FolderContents
+from supabase_auth_state.files.source import read_source
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.rest.connection import Client
 
 from .backups import back_up_folder
 from .copy_in import CopyIn
@@ -20,10 +22,6 @@ from .copy_report import CopyReport, counts
 from .folder_source import refuse_broken, refuse_without_creds, refuse_wrong_path, source_of
 from .progress import Progress, silent
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,7 @@ async def import_folder(
     folder: str | os.PathLike[str],
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
     force: bool = False,
     skip_broken: bool = False,
@@ -80,7 +78,7 @@ async def import_folder(
     counter that would go back.
 
     Args:
-        folder: the folder.
+        folder: the folder, or the single JSON file of Baileys' ``useSingleFileAuthState``.
         company_id: the company to become.
         client: as in `use_supabase_auth_state`; share an `open_rest()` between many imports.
         settings: as in `use_supabase_auth_state`.
@@ -178,6 +176,7 @@ async def import_into(
         left_out=left_out,
         skipped=tuple(contents.problems),
         ignored=tuple(contents.ignored),
+        leftovers=tuple(contents.leftovers),
         backup=backup,
         database_backup=database_backup,
         **counts(plan),
@@ -186,7 +185,7 @@ async def import_into(
 
 async def _read(folder: Path, quiet_for: float) -> FolderContents:
     try:
-        contents = await read_quiet_folder(folder, quiet_for=quiet_for)
+        contents = await read_quiet_folder(folder, quiet_for=quiet_for, read=read_source)
     except FolderError:
         await asyncio.to_thread(refuse_wrong_path, folder)
         raise

@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state import codec
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.errors import CodecError, FolderError
 from supabase_auth_state.files.atomic import sync_folder
 from supabase_auth_state.files.folder import FolderContents
-from supabase_auth_state.files.names import CREDS_FILE, KeyRef, parse_file_name
+from supabase_auth_state.files.names import CREDS_FILE, parse_file_name
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.rest.connection import Client
+from supabase_auth_state.types import KeyRef
 
 from .backups import back_up_folder, find_backup
 from .company import Company, read_company
@@ -39,10 +41,6 @@ from .documents import (
     unneeded_mappings,
 )
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
 AFTER_DAYS = 7.0
 
@@ -113,7 +111,7 @@ async def purge_files(
     folder: str | os.PathLike[str],
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
     after_days: float = AFTER_DAYS,
     backup_dir: str | os.PathLike[str] | None = None,
