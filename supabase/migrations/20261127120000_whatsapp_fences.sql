@@ -476,9 +476,9 @@ begin
   select t.* into v_request from public.whatsapp_take_number(p_company_id, v_lease.token + 1,
     nullif(current_setting('request.headers', true), '')::json) t;
   v_answer := jsonb_build_object('company_id', p_company_id, 'request', p_request, 'time', extract(epoch from clock_timestamp()));
-  if case when v_request.state = 'stored'
+  if (case when v_request.state = 'stored'
       then v_lease.owner is distinct from p_owner or v_lease.acquired_by is distinct from v_request.writer
-      else v_lease.owner <> p_owner and v_lease.expires_at > clock_timestamp() end then
+      else v_lease.owner <> p_owner and v_lease.expires_at > clock_timestamp() end) then
     return v_answer || jsonb_build_object('token', null, 'owner', v_lease.owner, 'expires_at', v_lease.expires_at);
   end if;
   if v_request.state is distinct from 'stored' then
