@@ -154,23 +154,36 @@ class LocalStack(Stack):
             raise
 
     def fresh(
-        self, *, default_privileges: DefaultPrivileges = "new", migrate: bool = False
+        self,
+        *,
+        default_privileges: DefaultPrivileges = "new",
+        migrate: bool = False,
+        schemas: str = "public",
+        https: bool = False,
     ) -> LocalStack:
         """Give another project, empty, in the same PostgreSQL, with its own API.
 
         Stopping it drops its database; stopping this stack stops it too.
+
+        Args:
+            default_privileges: As in `start`.
+            migrate: As in `start`.
+            schemas: The schemas that its API exposes, separated by commas.
+            https: Serve its API by https, with a certificate of `gateway.authority`.
         """
         database = self.cluster.add_database(default_privileges, migrate=migrate)
-        return self._serve(self.cluster, database)
+        return self._serve(self.cluster, database, schemas=schemas, https=https)
 
     @classmethod
-    def _serve(cls, cluster: Cluster, database: str) -> LocalStack:
+    def _serve(
+        cls, cluster: Cluster, database: str, *, schemas: str = "public", https: bool = False
+    ) -> LocalStack:
         where = (cluster.processes, cluster.run_dir)
         db_uri = cluster.uri("authenticator", database)
-        postgrest = Postgrest(*where, f"postgrest-{database}", db_uri=db_uri)
-        gateway = Gateway(*where, f"gateway-{database}", upstream=postgrest.socket)
+        postgrest = Postgrest(*where, f"postgrest-{database}", db_uri=db_uri, schemas=schemas)
+        gateway = Gateway(*where, f"gateway-{database}", upstream=postgrest.socket, https=https)
         stack = cls(
-            url=f"http://{HOST}:{gateway.port}",
+            url=gateway.url,
             db_url=cluster.db_url(database),
             cluster=cluster,
             database=database,

@@ -14,9 +14,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * @typedef {import('baileys').AuthenticationState} AuthenticationState
  * @typedef {Pick<typeof import('baileys'), 'BufferJSON' | 'initAuthCreds' | 'proto'>} Baileys
  * @typedef {import('@supabase/supabase-js').SupabaseClient<any, any, any>} SupabaseClient
- * @typedef {{ data: any, error: any, status: number, count: number | null }} Answer
+ * @typedef {{ data: any, error: any, status: number, receipt?: string | null }} Answer
  * @typedef {(answer: Answer) => boolean} Expected
  * @typedef {{ company_id: string, key_type: string, key_id: string, value: any }} Row
+ * @typedef {{ number: string, headers: Record<string, string> }} Commit
+ * @typedef {{ commit?: Commit, harmlessLate?: boolean }} Sending
  *
  * @typedef {object} Options
  * @property {SupabaseClient} [client] made with a service key; otherwise `SUPABASE_URL` and
@@ -27,12 +29,15 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * @property {string} [owner] a name that only this process uses; after a crash it gets its lease
  *   back at once, where a new name has to wait for the time to run out
  * @property {(error: AuthStateError) => void} [onLeaseLost] end your socket here
- * @property {number} [retries] how often a request that was not answered is sent again
+ * @property {boolean} [create] false: an unknown company is an error, not a new device
+ * @property {number} [giveUpAfter] milliseconds after which a request that keeps failing is given up
  * @property {number} [timeout] milliseconds to wait for one answer
  */
 
 /** Which clients understand the bytes in the rows. WAeys, in Python, shares this family. */
 const FAMILY = 'baileys'
+
+const PREFER = 'resolution=merge-duplicates,return=minimal'
 
 /**
  * What failed, and on what; never a stored value. `code` is one of
@@ -43,6 +48,9 @@ const FAMILY = 'baileys'
  * - `FAMILY_MISMATCH`: the company belongs to another kind of client
  * - `DAMAGED`: a value is not what Baileys writes; `supabase-auth-state doctor` may repair it
  * - `UNREAD`: a write over a row that could not be read
+ * - `NOT_FOUND`: the company is not stored, and `create` is false
+ * - `UNFINISHED_IMPORT`: the company has keys and no creds; run the import again
+ * - `ROLLED_BACK`: the database was set back to an earlier moment; stop before sessions are damaged
  * - `LEASE_HELD`, `LEASE_LOST`: another process owns the company
  * - `CLOSED`: a write after `close()`
  */
@@ -67,19 +75,25 @@ export async function useSupabaseAuthState(companyId, options = {}) {
 	const baileys = options.baileys ?? (await import('baileys'))
 	const company = new Company(companyId, options.client ?? (await clientFromEnv()), options)
 	const codec = makeCodec(company, baileys)
-	const lease = options.lease ? await Lease.acquire(company, options) : null
-	const writer = new Writer(company, lease)
+	const writer = new Writer(company)
 	const close = async () => {
 		await writer.end()
-		await lease?.release()
+		await writer.lease?.release()
 	}
+	if (options.lease) writer.lease = await Lease.acquire(company, writer, options)
 	try {
-		let stored = await company.loadCreds()
-		if (!stored) {
-			await writer.insertCreds(codec.encode('creds', '', baileys.initAuthCreds()))
-			stored = await company.loadCreds() // another process may have been first
+		let found = await company.loadCreds()
+		if (!found.creds && !found.has_keys) {
+			if (options.create === false) throw new AuthStateError('NOT_FOUND', `${company} is not in the database`)
+			writer.epoch = found.epoch
+			const fresh = codec.encode('creds', '', baileys.initAuthCreds())
+			found = company.checkFamily(await writer.createCompany(fresh)) // another process may have been first
 		}
-		const creds = codec.decode('creds', '', stored)
+		if (!found.creds) {
+			throw new AuthStateError('UNFINISHED_IMPORT', `${company} has keys and no creds: run its import again, or delete it`)
+		}
+		writer.epoch = found.epoch
+		const creds = codec.decode('creds', '', found.creds)
 		const saveCreds = async () => writer.saveCreds(codec.encode('creds', '', creds))
 		return { state: { creds, keys: makeKeyStore(company, writer, codec) }, saveCreds, close }
 	} catch (error) {
@@ -98,11 +112,15 @@ function makeKeyStore(company, writer, codec) {
 	/** @type {Set<string>} */
 	const unread = new Set()
 	let suspectUntil = 0
+	let comparing = 0
+	/** @type {Promise<void>} */
+	let line = Promise.resolve()
 
 	/** @type {AuthenticationState['keys']['get']} */
 	async function get(type, ids) {
 		const names = ids.map(id => `${type} ${id}`)
 		try {
+			if (ids.length) await writer.fence()
 			const stored = ids.length ? await company.loadKeys(type, [...new Set(ids)]) : {}
 			const values = Object.entries(stored).map(([id, value]) => [id, codec.decode(type, id, value)])
 			names.forEach(name => unread.delete(name))
@@ -126,8 +144,21 @@ function makeKeyStore(company, writer, codec) {
 		)
 		const blind = rows.find(row => unread.has(`${row.key_type} ${row.key_id}`))
 		if (blind) throw unreadError(blind)
-		if (Date.now() < suspectUntil) await refuseForgetful(rows)
-		if (rows.length) await writer.saveKeys(rows)
+		if (!rows.length) return
+		const saved = comparing || Date.now() < suspectUntil ? await compareInLine(rows) : { done: writer.saveKeys(rows) }
+		await saved.done
+	}
+
+	/**
+	 * While one write is compared, later ones wait behind it: none may overtake it.
+	 *
+	 * @param {Row[]} rows
+	 */
+	async function compareInLine(rows) {
+		comparing++
+		const turn = line.then(() => refuseForgetful(rows)).then(() => ({ done: writer.saveKeys(rows) }))
+		line = turn.then(() => {}, () => {})
+		return turn.finally(() => comparing--)
 	}
 
 	/**
@@ -139,6 +170,7 @@ function makeKeyStore(company, writer, codec) {
 	async function refuseForgetful(rows) {
 		const sessions = rows.filter(row => row.key_type === 'session' && row.value)
 		if (!sessions.length) return
+		await writer.fence()
 		const stored = await company.loadKeys('session', sessions.map(row => row.key_id))
 		const forgetful = sessions.find(({ key_id: id, value }) => {
 			const known = Object.keys(stored[id]?._sessions ?? {})
@@ -250,11 +282,15 @@ function byteFields(type, value) {
 
 /** The rows of one company. Every request passes through `request`. */
 class Company {
+	/** What the database's clock is ahead of this process's, in milliseconds. */
+	#ahead = Date.now() - performance.now()
+	#requests = 0
+
 	/** @param {string} id @param {SupabaseClient} client @param {Options} options */
-	constructor(id, client, { retries = 5, timeout = 10_000 }) {
+	constructor(id, client, { giveUpAfter = 30_000, timeout = 10_000 }) {
 		this.id = id
 		this.client = client
-		this.retries = retries
+		this.giveUpAfter = giveUpAfter
 		this.timeout = timeout
 	}
 
@@ -262,52 +298,127 @@ class Company {
 		return `company "${this.id}"`
 	}
 
-	/** The creds document, or null when there certainly is none. */
+	/**
+	 * The creds document (null when there certainly is none), whether there are keys, and the epoch.
+	 * By POST: Supabase's load balancer sends GETs to replicas, which may be behind.
+	 */
 	async loadCreds() {
-		const { data } = await this.request(
-			'loading creds',
-			() => this.client.from('whatsapp_auth').select('creds,client_family', { count: 'exact' }).eq('company_id', this.id),
-			({ data, count }) => count === data?.length
-		)
-		if (!data.length) return null
-		const [{ creds, client_family: family }] = data
-		if (family === FAMILY) return creds
+		return this.checkFamily(await this.ask('fetch_whatsapp_creds', {}))
+	}
+
+	/** @param {any} found */
+	checkFamily(found) {
+		const { creds, client_family: family } = found
+		if (!creds || family === FAMILY) return found
 		throw new AuthStateError('FAMILY_MISMATCH', `${this} belongs to the client family "${family}", this is "${FAMILY}"`)
 	}
 
 	/** @param {string} type @param {string[]} ids */
 	async loadKeys(type, ids) {
-		return (await this.rpc('get_whatsapp_keys', { p_keys: { [type]: ids } }))[type] ?? {}
+		const { keys } = await this.ask('fetch_whatsapp_keys', { p_keys: { [type]: ids } })
+		return keys[type] ?? {}
 	}
 
-	/** @param {string} name @param {object} args */
-	async rpc(name, args) {
+	/**
+	 * Call a function that repeats company and request in its answer: no other answer is taken for it.
+	 *
+	 * @param {string} name @param {object} args @param {Commit} [commit]
+	 */
+	async ask(name, args, commit) {
+		const id = `${process.pid}-${++this.#requests}`
+		const isAnswer = (/** @type {Answer} */ { status, data }) =>
+			status === 200 && data?.company_id === this.id && data.request === id && 'time' in data
+		const { data } = await this.rpc(name, { ...args, p_request: id }, isAnswer, { commit })
+		return data
+	}
+
+	/** @param {string} name @param {object} args @param {Expected} expected @param {Sending} [sending] */
+	rpc(name, args, expected, sending) {
 		const call = () => this.client.rpc(name, { p_company_id: this.id, ...args })
-		const isValue = (/** @type {Answer} */ { status, data }) => status === 200 && data !== null && !Array.isArray(data)
-		return (await this.request(name, call, isValue)).data
+		return this.request(`calling ${name}`, call, expected, sending)
 	}
 
 	/**
 	 * Send a request until it is answered, or give up after a bounded time.
 	 *
-	 * `expected` is what success looks like. Of a 404 with the body `[]`, or with none, supabase-js
-	 * makes a success without data: that would be a lost write, or creds that seem not to exist.
+	 * `expected` is what success looks like; anything else is no answer, whoever sent it. A write is
+	 * given up only when its deadline is over: the database refuses every copy of it from then on.
 	 *
 	 * @param {string} what
 	 * @param {() => any} build
 	 * @param {Expected} expected
+	 * @param {Sending} [sending]
 	 * @returns {Promise<Answer>}
 	 */
-	async request(what, build, expected) {
+	async request(what, build, expected, { commit, harmlessLate = false } = {}) {
+		const lastRetry = performance.now() + this.giveUpAfter
+		const deadline = Math.max(lastRetry, performance.now() + this.timeout)
 		for (let attempt = 0; ; attempt++) {
-			/** @type {Answer} */
-			const answer = await build().retry(false).abortSignal(AbortSignal.timeout(this.timeout))
-			const { error, status } = answer
-			if (!error && expected(answer)) return answer
-			const passing = [0, 408, 429].includes(status) || status >= 500
-			if (!passing || attempt >= this.retries) throw this.#failure(what, answer, passing ? 'UNAVAILABLE' : 'REFUSED')
-			await sleep(Math.random() * Math.min(5_000, 200 * 2 ** attempt))
+			const answer = await this.#attempt(build, deadline, commit)
+			if (!answer.error && (await this.#isExpected(answer, expected, commit, deadline))) return answer
+			// A success that is none, or a redirect, says nothing of what happened.
+			const status = answer.error ? answer.status : 0
+			const passing = status < 400 || [408, 425, 429].includes(status) || status >= 500
+			const pause = Math.random() * Math.min(4_000, 200 * 2 ** attempt)
+			if (passing && performance.now() + pause < lastRetry) {
+				await sleep(pause)
+				continue
+			}
+			// PostgREST's errors have a code; a gateway that refuses may have passed the request on.
+			const certain = !passing && attempt === 0 && Boolean(answer.error?.code)
+			if (commit && !harmlessLate && !certain) await sleep(Math.max(deadline - performance.now(), 0))
+			throw Object.assign(this.#failure(what, answer, passing ? 'UNAVAILABLE' : 'REFUSED'), { certain })
 		}
+	}
+
+	/**
+	 * @param {() => any} build @param {number} deadline @param {Commit} [commit]
+	 * @returns {Promise<Answer>}
+	 */
+	async #attempt(build, deadline, commit) {
+		const query = build()
+		for (const [name, value] of Object.entries(this.#headers(commit, deadline))) query.setHeader(name, value)
+		/** @type {Headers | undefined} */
+		let headers
+		const send = query.fetch
+		// A redirected POST would become a GET, and supabase-js does not show the headers of an answer.
+		query.fetch = async (/** @type {any} */ url, /** @type {any} */ init) => {
+			const response = await send(url, { ...init, redirect: 'manual' })
+			headers = response.headers
+			return response
+		}
+		const left = Math.max(Math.min(this.timeout, deadline - performance.now()), 1)
+		const answer = await query.retry(false).abortSignal(AbortSignal.timeout(Math.ceil(left)))
+		const receipt = headers?.get('x-whatsapp-receipt')
+		this.#learnTime(answer.data?.time ?? receipt?.split(':')[2] ?? /^whatsapp deadline: .* ([\d.]+)$/.exec(answer.error?.message)?.[1])
+		return { ...answer, receipt }
+	}
+
+	/** @param {Commit | undefined} commit @param {number} deadline @returns {Record<string, string>} */
+	#headers(commit, deadline) {
+		if (!commit) return {}
+		const until = ((deadline + this.#ahead) / 1000).toFixed(3)
+		return { ...commit.headers, 'x-whatsapp-commit': commit.number, 'x-whatsapp-deadline': until }
+	}
+
+	/** @param {string | number | undefined} time of the database, in seconds since 1970 */
+	#learnTime(time) {
+		if (time !== undefined && Number.isFinite(Number(time))) this.#ahead = Number(time) * 1000 - performance.now()
+	}
+
+	/**
+	 * @param {Answer} answer @param {Expected} expected @param {Commit | undefined} commit
+	 * @param {number} deadline
+	 */
+	async #isExpected(answer, expected, commit, deadline) {
+		if (!expected(answer)) return false
+		if (!commit || expected !== isStored) return true
+		if (answer.receipt) return answer.receipt.startsWith(`${commit.number}:`)
+		// A server that does not pass the receipt on is asked for the number that it has stored.
+		const [writer, number] = commit.number.split(':')
+		const last = () => this.client.rpc('whatsapp_last_commit', { p_company_id: this.id, p_writer: writer })
+		const { data } = await this.#attempt(last, deadline)
+		return data?.company_id === this.id && data.writer === writer && data.number === Number(number)
 	}
 
 	/**
@@ -318,52 +429,76 @@ class Company {
 	#failure(what, { error, status }, code) {
 		const sqlstate = String(error?.code ?? '')
 		const ours = sqlstate.startsWith('PT')
-		const reason = ours ? error.message : `HTTP ${status} ${sqlstate}`.trim()
-		const held = ours && reason.startsWith('whatsapp lease:')
-		return new AuthStateError(held ? 'LEASE_HELD' : code, `${this}: ${what} failed: ${reason}`)
+		const reason = ours ? error.message : error ? `HTTP ${status} ${sqlstate}`.trim() : `no answer of PostgREST (HTTP ${status})`
+		const kinds = { 'whatsapp lease:': 'LEASE_HELD', 'whatsapp restore:': 'ROLLED_BACK' }
+		const kind = Object.entries(kinds).find(([start]) => ours && reason.startsWith(start))?.[1]
+		return new AuthStateError(kind ?? code, `${this}: ${what} failed: ${reason}`)
 	}
 }
 
+/** @type {Expected} */
+const isStored = ({ status, data }) => (status === 200 || status === 201) && data === null
+
 /** Sends the writes of one company one by one, each under the lease and with its own number. */
 class Writer {
+	/** @type {Lease | null} */
+	lease = null
+	/** @type {number | null} for a writer without a lease: each owner of the company begins another */
+	epoch = null
 	#company
-	#lease
 	#id = randomUUID()
 	#commits = 0
+	#stored = 0
+	#unknown = false
 	#closed = false
 	/** @type {Promise<unknown>} */
 	#last = Promise.resolve()
 
-	/** @param {Company} company @param {Lease | null} lease */
-	constructor(company, lease) {
+	/** @param {Company} company */
+	constructor(company) {
 		this.#company = company
-		this.#lease = lease
+	}
+
+	/**
+	 * Store creds if the company has neither creds nor keys, and give those that count.
+	 *
+	 * @param {object} creds
+	 */
+	createCompany(creds) {
+		const fresh = { p_creds: creds, p_client_family: FAMILY }
+		return this.#write(commit => this.#company.ask('create_whatsapp_company', fresh, commit))
 	}
 
 	/** @param {object} creds */
-	insertCreds(creds) {
+	async saveCreds(creds) {
 		const row = { company_id: this.#company.id, creds, client_family: FAMILY }
-		const ifAbsent = { onConflict: 'company_id', ignoreDuplicates: true }
-		return this.#commit('creating creds', () => this.#table('whatsapp_auth').upsert(row, ifAbsent), isStored)
-	}
-
-	/** @param {object} creds */
-	saveCreds(creds) {
-		const { id } = this.#company
-		const update = () => this.#table('whatsapp_auth').update({ creds }, { count: 'exact' }).eq('company_id', id)
-		return this.#commit('saving creds', update, ({ count }) => count === 1)
+		await this.#upsert('saving creds', 'whatsapp_auth', [row], 'company_id')
 	}
 
 	/** @param {Row[]} rows */
-	saveKeys(rows) {
-		const upsert = () => this.#table('whatsapp_keys').upsert(rows, { onConflict: 'company_id,key_type,key_id' })
-		return this.#commit('saving keys', upsert, isStored)
+	async saveKeys(rows) {
+		await this.#upsert('saving keys', 'whatsapp_keys', rows, 'company_id,key_type,key_id')
 	}
 
-	clearKeys() {
-		const { id } = this.#company
-		const remove = () => this.#table('whatsapp_keys').delete({ count: 'exact' }).eq('company_id', id)
-		return this.#commit('clearing keys', remove, ({ count }) => count !== null)
+	/** By a function, not by `.delete()`: only a statement after the guard sees every row of earlier writes. */
+	async clearKeys() {
+		await this.#write(commit => this.#receipt('clear_whatsapp_keys', commit))
+	}
+
+	/**
+	 * After a write whose outcome is unknown: none of the earlier writes is executed after this. A
+	 * writer that is refused cannot have an earlier write executed either.
+	 */
+	async fence() {
+		if (!this.#unknown) return
+		const fencing = this.#inLine(async () => {
+			if (!this.#unknown) return
+			await this.#send(commit => this.#receipt('fence_whatsapp_writer', commit)).catch(error => {
+				if (!['LEASE_HELD', 'LEASE_LOST', 'REFUSED'].includes(error.code)) throw error
+			})
+			this.#unknown = false
+		})
+		await fencing
 	}
 
 	/** Accept no more writes, and wait for those under way. */
@@ -372,41 +507,78 @@ class Writer {
 		return this.#last
 	}
 
-	/** @param {string} name */
-	#table(name) {
-		return this.#company.client.from(name)
+	/** @param {Record<string, string>} [headers] @returns {Commit} */
+	nextCommit(headers = {}) {
+		return { number: `${this.#id}:${++this.#commits}`, headers }
+	}
+
+	/** @param {string} what @param {string} table @param {object[]} rows @param {string} onConflict */
+	#upsert(what, table, rows, onConflict) {
+		const upsert = () => this.#company.client.from(table).upsert(rows, { onConflict }).setHeader('prefer', PREFER)
+		return this.#write(commit => this.#company.request(what, upsert, isStored, { commit }))
+	}
+
+	/** @param {string} name @param {Commit} commit */
+	#receipt(name, commit) {
+		const isReceipt = (/** @type {Answer} */ { status, data }) =>
+			status === 200 && data?.company_id === this.#company.id && data.commit === commit.number
+		return this.#company.rpc(name, {}, isReceipt, { commit })
 	}
 
 	/**
-	 * A commit that is sent again keeps its number: so the database can tell one that was delayed on
-	 * its way, and must not land over its successor.
-	 *
-	 * @param {string} what
-	 * @param {() => any} build
-	 * @param {Expected} expected
-	 * @returns {Promise<void>}
+	 * @template T
+	 * @param {(commit: Commit) => Promise<T>} send
+	 * @returns {Promise<T>}
 	 */
-	#commit(what, build, expected) {
-		if (this.#closed) throw new AuthStateError('CLOSED', `${this.#company}: ${what} after close()`)
-		const done = this.#last.then(async () => {
-			const number = `${this.#id}:${++this.#commits}`
-			const headers = { 'x-whatsapp-commit': number, ...this.#lease?.headers() }
-			const stamped = () => Object.entries(headers).reduce((query, header) => query.setHeader(...header), build())
-			await this.#company.request(what, stamped, expected).catch(error => {
-				throw this.#lease?.judge(error) ?? error
-			})
-		})
+	#write(send) {
+		if (this.#closed) throw new AuthStateError('CLOSED', `${this.#company}: a write after close()`)
+		return this.#inLine(() => this.#send(send))
+	}
+
+	/**
+	 * @template T
+	 * @param {() => Promise<T>} work
+	 * @returns {Promise<T>}
+	 */
+	#inLine(work) {
+		const done = this.#last.then(work)
 		this.#last = done.catch(() => {})
 		return done
 	}
-}
 
-/** @type {Expected} */
-const isStored = ({ status, data }) => (status === 200 || status === 201) && data === null
+	/**
+	 * A commit that is sent again keeps its number: the database executes a number once and refuses a
+	 * lower one, so that a copy that was delayed on its way never lands over a later write.
+	 *
+	 * @template T
+	 * @param {(commit: Commit) => Promise<T>} send
+	 * @returns {Promise<T>}
+	 */
+	async #send(send) {
+		const commit = this.nextCommit(this.#headers())
+		try {
+			const result = await send(commit)
+			this.#unknown = false
+			this.#stored = this.#commits
+			return result
+		} catch (error) {
+			this.#unknown = true
+			throw this.lease?.judge(/** @type {AuthStateError} */ (error)) ?? error
+		}
+	}
+
+	/** @returns {Record<string, string>} */
+	#headers() {
+		if (!this.lease) return this.epoch === null ? {} : { 'x-whatsapp-epoch': String(this.epoch) }
+		const headers = this.lease.headers()
+		return this.#stored ? { ...headers, 'x-whatsapp-stored': String(this.#stored) } : headers
+	}
+}
 
 /** The right to write one company, renewed in the background until it is released or lost. */
 class Lease {
 	#company
+	#writer
 	#token
 	#ttl
 	#onLost
@@ -416,16 +588,25 @@ class Lease {
 	/** @type {NodeJS.Timeout | undefined} */
 	#timer
 
-	/** @param {Company} company @param {Options} options */
-	static async acquire(company, { leaseTtl = 30, owner = `${hostname()}/${randomUUID()}`, onLeaseLost }) {
-		const answer = await company.rpc('acquire_whatsapp_lease', { p_owner: owner, p_ttl_seconds: leaseTtl })
-		if (answer.token !== null) return new Lease(company, answer.token, leaseTtl, onLeaseLost)
-		throw new AuthStateError('LEASE_HELD', `${company} is owned by ${answer.owner} until ${answer.expires_at}`)
+	/** @param {Company} company @param {Writer} writer @param {Options} options */
+	static async acquire(company, writer, { leaseTtl = 30, owner = `${hostname()}/${randomUUID()}`, onLeaseLost }) {
+		const args = { p_owner: owner, p_ttl_seconds: leaseTtl }
+		const commit = writer.nextCommit()
+		const data = await company.ask('acquire_whatsapp_lease', args, commit).catch(async error => {
+			if (!error.certain) await giveBack(company, writer, null).catch(() => {})
+			throw error
+		})
+		if (data.token !== null) return new Lease(company, writer, data.token, leaseTtl, onLeaseLost)
+		throw new AuthStateError('LEASE_HELD', `${company} is owned by ${data.owner} until ${data.expires_at}`)
 	}
 
-	/** @param {Company} company @param {number} token @param {number} ttl @param {Options['onLeaseLost']} onLost */
-	constructor(company, token, ttl, onLost) {
+	/**
+	 * @param {Company} company @param {Writer} writer @param {number} token @param {number} ttl
+	 * @param {Options['onLeaseLost']} onLost
+	 */
+	constructor(company, writer, token, ttl, onLost) {
 		this.#company = company
+		this.#writer = writer
 		this.#token = token
 		this.#ttl = ttl
 		this.#onLost = onLost
@@ -451,7 +632,7 @@ class Lease {
 	async release() {
 		this.#released = true
 		clearTimeout(this.#timer)
-		if (!this.#lost) await this.#company.rpc('release_whatsapp_lease', { p_token: this.#token })
+		if (!this.#lost) await giveBack(this.#company, this.#writer, this.#token)
 	}
 
 	#renewLater() {
@@ -459,11 +640,14 @@ class Lease {
 	}
 
 	async #renew() {
-		const { status } = await this.#company
-			.rpc('renew_whatsapp_lease', { p_token: this.#token, p_ttl_seconds: this.#ttl })
-			.catch(() => ({ status: 'unknown' })) // that is not lost: the database judges each write anyway
+		const args = { p_token: this.#token, p_ttl_seconds: this.#ttl }
+		const isRenewal = (/** @type {Answer} */ { status, data }) =>
+			status === 200 && data?.company_id === this.#company.id && data.token === this.#token
+		const { data } = await this.#company
+			.rpc('renew_whatsapp_lease', args, isRenewal)
+			.catch(() => ({ data: { status: 'unknown' } })) // that is not lost: the database judges each write anyway
 		if (this.#released || this.#lost) return
-		if (status === 'lost' || status === 'missing') this.#lose()
+		if (data.status === 'lost' || data.status === 'missing') this.#lose()
 		else this.#renewLater()
 	}
 
@@ -473,6 +657,18 @@ class Lease {
 		this.#lost = new AuthStateError('LEASE_LOST', `${this.#company}: another process has taken over`)
 		this.#onLost?.(this.#lost)
 	}
+}
+
+/**
+ * Give a lease back; with the token null, the one that this writer's request has got or may still get.
+ *
+ * @param {Company} company @param {Writer} writer @param {number | null} token
+ */
+function giveBack(company, writer, token) {
+	const isDone = (/** @type {Answer} */ { status, data, receipt }) =>
+		status === 200 && typeof data === 'boolean' && (!receipt || receipt.startsWith(`${commit.number}:`))
+	const commit = writer.nextCommit()
+	return company.rpc('release_whatsapp_lease', { p_token: token }, isDone, { commit, harmlessLate: true })
 }
 
 /** @returns {Promise<SupabaseClient>} */

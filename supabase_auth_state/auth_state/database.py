@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from supabase_auth_state import codec
 from supabase_auth_state.codec.creds import init_auth_creds
 from supabase_auth_state.config import Settings, check_company_id
-from supabase_auth_state.errors import ConfigurationError, FamilyMismatch, StoreError
+from supabase_auth_state.errors import (
+    CompanyNotFound,
+    ConfigurationError,
+    FamilyMismatch,
+    UnfinishedImport,
+)
 from supabase_auth_state.leases.lease import Lease, acquire_lease
+from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.client import Rest, open_rest
+from supabase_auth_state.rest.connection import Client
 from supabase_auth_state.store.key_store import SupabaseKeyStore
 from supabase_auth_state.types import Creds
 
 from .opening import Closing, Opening
 
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
+log = logging.getLogger("supabase_auth_state")
 
 NewCreds = Callable[[], Creds]
 """Makes the creds of a device that has never been linked."""
@@ -54,7 +61,7 @@ class AuthState(Closing):
         self.lease = lease
         self.family = family
         self._owned_rest = owned_rest
-        self._closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"AuthState({self.company_id!r}, family={self.family!r}, lease={self.lease!r})"
@@ -74,10 +81,16 @@ class AuthState(Closing):
         return await self.keys.warm()
 
     async def close(self) -> None:
-        """Wait for the writes under way, release the lease, close what was opened for it."""
-        if self._closed:
-            return
-        self._closed = True
+        """Wait for the writes under way, release the lease, close what was opened for it.
+
+        Giving up the wait, as by ``asyncio.wait_for``, cancels nothing: the closing goes on, and a
+        second call waits for it.
+        """
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         try:
             await self.keys.settle()
         finally:
@@ -92,19 +105,20 @@ class AuthState(Closing):
 def use_supabase_auth_state(
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
     lease: bool = False,
     lease_ttl: float = 30.0,
     owner: str | None = None,
+    create: bool = True,
     family: str = codec.BAILEYS,
     new_creds: NewCreds | None = None,
     cache_bytes: int = 64 << 20,
 ) -> Opening[AuthState]:
     """Open a company's auth state in Supabase; ``await`` it, or enter it with ``async with``.
 
-    A company that certainly has no row gets fresh creds, inserted only if they are still absent, so
-    that two processes that start it at once end with one identity.
+    A company that certainly has neither creds nor keys gets fresh creds, stored only if they are
+    still absent, so that two processes that start it at once end with one identity.
 
     The Python twin of Baileys' ``useMultiFileAuthState`` (7.0.0-rc14,
     ``src/Utils/use-multi-file-auth-state.ts``).
@@ -117,7 +131,10 @@ def use_supabase_auth_state(
         lease: own the company: no other process can write it until this state is closed. Use it for
             every process that connects to WhatsApp. With it, keys are also answered from memory.
         lease_ttl: seconds after which another process may take over from one that died; 1 to 86400.
-        owner: a unique name for the holder of the lease, for people to read.
+        owner: a name that no other running process uses. A process that is started again under its
+            name has its lease at once, without waiting for the time of the one that died.
+        create: make the creds of a new device for a company that is not stored yet; with False, a
+            mistyped company_id is an error instead.
         family: which clients understand the bytes; Baileys and WAeys are ``"baileys"``.
         new_creds: makes fresh creds; Baileys' ``initAuthCreds`` when absent.
         cache_bytes: how much to remember while the lease is held.
@@ -125,6 +142,8 @@ def use_supabase_auth_state(
     Raises:
         ConfigurationError: the company_id, the URL or the key is not what it should be.
         LeaseHeld: another process owns the company.
+        CompanyNotFound: the company is not stored, and ``create`` is False.
+        UnfinishedImport: the company has keys and no creds.
         FamilyMismatch: the rows belong to another kind of client.
         CodecError: the stored creds cannot be read for certain.
         StoreError: the database refused or did not answer. It is never taken for "no creds".
@@ -138,10 +157,12 @@ def use_supabase_auth_state(
         try:
             if lease:
                 held = await acquire_lease(rest, company_id, ttl=lease_ttl, owner=owner)
+            writer = Writer(rest, company_id) if held is None else held.writer
+            fresh = _fresh(company_id, family, new_creds) if create else None
+            creds = await _load_creds(rest, writer, family, fresh)
             keys = SupabaseKeyStore(
-                rest, company_id, family=family, lease=held, cache_bytes=cache_bytes
+                rest, company_id, family=family, lease=held, writer=writer, cache_bytes=cache_bytes
             )
-            creds = await _load_creds(rest, company_id, family, new_creds, held)
             return AuthState(company_id, creds, keys, lease=held, family=family, owned_rest=owned)
         except BaseException:
             if held is not None:
@@ -154,55 +175,58 @@ def use_supabase_auth_state(
 
 
 async def _load_creds(
-    rest: Rest, company_id: str, family: str, new_creds: NewCreds | None, lease: Lease | None
+    rest: Rest, writer: Writer, family: str, fresh: Callable[[], Creds] | None
 ) -> Creds:
-    creds = await read_creds(rest, company_id, family)
-    if creds is not None:
-        return creds
-    encoded = codec.encode_creds(
-        _fresh(company_id, family, new_creds), company_id=company_id, family=family
-    )
-    await rest.upsert(
-        "whatsapp_auth",
-        [{"company_id": company_id, "creds": encoded, "client_family": family}],
-        on_conflict="company_id",
-        ignore_duplicates=True,
-        headers=lease.headers if lease is not None else None,
-    )
-    # Whoever came first, the row is what counts.
-    creds = await read_creds(rest, company_id, family)
-    if creds is None:
-        raise StoreError(
-            f"creating company {company_id!r}: its row is gone again; somebody deletes it"
+    company_id = writer.company_id
+    found = await rest.ask("fetch_whatsapp_creds", company_id, {})
+    if found["creds"] is None and not found["has_keys"]:
+        if fresh is None:
+            raise CompanyNotFound(company_id)
+        writer.epoch = found["epoch"]
+        encoded = codec.encode_creds(fresh(), company_id=company_id, family=family)
+        # The row that is there counts, whichever process stored it.
+        found = await writer.ask(
+            "create_whatsapp_company", {"p_creds": encoded, "p_client_family": family}
         )
-    return creds
+        if found["creds"] == encoded:
+            log.info("company %s: new creds, for a device that is to be linked", company_id)
+    if found["creds"] is None:
+        raise UnfinishedImport(company_id)
+    writer.epoch = found["epoch"]
+    return _decoded(found, company_id, family)
 
 
 async def read_creds(rest: Rest, company_id: str, family: str = codec.BAILEYS) -> Creds | None:
     """Return a company's creds, or None when it certainly has no row.
+
+    They are read by a POST: Supabase's load balancer sends GETs to read replicas, which may be
+    behind, and creds that go back hand out pre-key ids twice.
 
     Raises:
         FamilyMismatch: the row belongs to another kind of client.
         CodecError: the creds cannot be read for certain.
         StoreError: the database refused or did not answer.
     """
-    rows = await rest.select(
-        "whatsapp_auth", {"company_id": f"eq.{company_id}", "select": "creds,client_family"}
-    )
-    if not rows:
-        return None
-    stored_family = rows[0]["client_family"]
-    if stored_family != family:
-        raise FamilyMismatch(company_id, stored=stored_family, wanted=family)
-    return codec.decode_creds(rows[0]["creds"], company_id=company_id, family=family)
+    found = await rest.ask("fetch_whatsapp_creds", company_id, {})
+    return None if found["creds"] is None else _decoded(found, company_id, family)
 
 
-def _fresh(company_id: str, family: str, new_creds: NewCreds | None) -> Creds:
+def _decoded(found: Mapping[str, Any], company_id: str, family: str) -> Creds:
+    if found["client_family"] != family:
+        raise FamilyMismatch(company_id, stored=found["client_family"], wanted=family)
+    return codec.decode_creds(found["creds"], company_id=company_id, family=family)
+
+
+def _fresh(company_id: str, family: str, new_creds: NewCreds | None) -> NewCreds:
     if new_creds is not None:
-        return new_creds()
+        return new_creds
     if family == codec.BAILEYS:
-        return init_auth_creds()
-    raise ConfigurationError(
-        f"company {company_id!r} has no row yet, and fresh creds of the family {family!r} are not "
-        "ours to make: pass new_creds="
-    )
+        return init_auth_creds
+
+    def refuse() -> Creds:
+        raise ConfigurationError(
+            f"company {company_id!r} has no row yet, and this library makes no creds of the family "
+            f"{family!r}: pass new_creds="
+        )
+
+    return refuse

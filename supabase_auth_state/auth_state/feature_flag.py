@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from supabase_auth_state.config import FLAG_VARIABLE, check_company_id, database_flag
-from supabase_auth_state.errors import ConfigurationError, SupabaseAuthStateError
-from supabase_auth_state.files.folder import FolderAuthState, use_multi_file_auth_state
+from supabase_auth_state.errors import (
+    ConfigurationError,
+    SupabaseAuthStateError,
+)
+from supabase_auth_state.files.multi_file import FolderAuthState, use_multi_file_auth_state
 from supabase_auth_state.rest.client import Rest, open_rest, using_rest
-from supabase_auth_state.rest.timestamps import seconds
 
 from .database import AuthState, use_supabase_auth_state
 from .opening import Opening
@@ -84,7 +86,8 @@ async def _warn_if_database_is_newer(
         stored = await newest_change(rest, company_id)
     except SupabaseAuthStateError as error:
         _warn(
-            f"company {company_id!r}: cannot tell whether the database holds newer state ({error})"
+            f"company {company_id!r}: it is not known whether the database holds newer state "
+            f"({error})"
         )
         return
     finally:
@@ -101,12 +104,9 @@ async def _warn_if_database_is_newer(
 
 async def newest_change(rest: Rest, company_id: str) -> float | None:
     """Return when a company's rows last changed (Unix time), or None when it has no creds."""
-    query = {"company_id": f"eq.{company_id}", "select": "updated_at"}
-    creds = await rest.select("whatsapp_auth", query)
-    if not creds:
-        return None
-    keys = await rest.select("whatsapp_keys", {**query, "order": "updated_at.desc", "limit": "1"})
-    return max(seconds(row["updated_at"]) for row in creds + keys)
+    status = await rest.about("whatsapp_company_status", company_id)
+    changed_at: float | None = status["changed_at"]
+    return None if status["client_family"] is None else changed_at
 
 
 def newest_file(folder: Path) -> float | None:

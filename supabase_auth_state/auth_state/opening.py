@@ -1,7 +1,11 @@
-"""Something that can be awaited, or entered with ``async with`` and is then closed at the end."""
+"""Something that can be awaited, or entered with ``async with`` and is then closed at the end.
+
+And work that is brought to its end even if it is cancelled.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -37,6 +41,20 @@ class Closing:
 
 
 T = TypeVar("T", bound=Closable)
+R = TypeVar("R")
+
+
+async def finish(work: Awaitable[R]) -> R:
+    """Await work that must not be left half done.
+
+    A caller that is cancelled meanwhile waits for the end of the work, and is cancelled then.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 class Opening(Generic[T]):
@@ -48,6 +66,12 @@ class Opening(Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         return self._open_it().__await__()
+
+    def __enter__(self) -> T:
+        raise TypeError("write `async with`: this is opened and closed by awaiting")
+
+    def __exit__(self, *_: object) -> None:
+        """Never reached; Python asks for it before it calls ``__enter__``."""
 
     async def __aenter__(self) -> T:
         self._opened = await self._open_it()

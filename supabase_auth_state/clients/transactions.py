@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import ChainMap
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
+from supabase_auth_state.auth_state.opening import finish
 from supabase_auth_state.types import SignalDataSet, SignalKeyStore
 
 _Rows = dict[str, dict[str, Any]]
@@ -158,7 +159,8 @@ class TransactionalKeys:
         if around:
             around[0].write(layer.writes)
         elif layer.writes:
-            await _to_its_end(self._keys.set(layer.writes))
+            # The caller's lock is kept until the outcome is known.
+            await finish(self._keys.set(layer.writes))
 
 
 def _fresh(value: Any) -> Any:
@@ -168,13 +170,3 @@ def _fresh(value: Any) -> Any:
     if isinstance(value, list):
         return [_fresh(item) for item in value]
     return bytes(value) if isinstance(value, (bytearray, memoryview)) else value
-
-
-async def _to_its_end(commit: Coroutine[Any, Any, None]) -> None:
-    """Await a commit; when cancelled, keep the caller's lock until its outcome is known."""
-    task = asyncio.ensure_future(commit)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

@@ -7,10 +7,8 @@ import logging
 import math
 import os
 import socket
-import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from supabase_auth_state.errors import (
@@ -18,11 +16,14 @@ from supabase_auth_state.errors import (
     LeaseHeld,
     LeaseLost,
     StoreError,
-    WriteRefused,
+    StoreUnavailable,
 )
 from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.rest.clocks import clock
+from supabase_auth_state.rest.requests import DEADLINE_HEADER, names
 
 from .renewals import renewals_of
+from .writer import Writer
 
 log = logging.getLogger("supabase_auth_state")
 
@@ -32,20 +33,12 @@ LEASE_HEADER = "x-whatsapp-lease"
 _RELEASE_WITHIN = 5.0
 
 
-def clock() -> float:
-    """Seconds on a clock that never goes back and counts the time this machine was suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if _BOOTTIME else time.monotonic()
-
-
-_BOOTTIME = hasattr(time, "CLOCK_BOOTTIME")
-
-
 class Lease:
     """The right to write a company's rows, as long as it is renewed; made by `acquire_lease`.
 
     The database checks every write against the token, so a process that was frozen, or cut off, for
-    longer than its lease cannot harm the next owner. While nobody else has taken over, its writes
-    still count.
+    longer than its lease cannot harm the next owner. While no other process has taken over, its
+    writes still count.
 
     Attributes:
         company_id: the company.
@@ -53,18 +46,31 @@ class Lease:
         token: the fencing token; a later owner's is higher.
         ttl: seconds that each renewal adds.
         lost: set at once when the lease is known to be lost. It is never set by `release`.
-        lapses: how often the lease ran out and was got back: others could write in between.
+        lapses: how often the lease ran out and was got back, as the database counts it: others
+            could write in between.
+        writer: numbers the writes under this lease.
     """
 
     def __init__(
-        self, rest: Rest, company_id: str, *, owner: str, token: int, ttl: int, until: float
+        self,
+        rest: Rest,
+        company_id: str,
+        *,
+        owner: str,
+        token: int,
+        ttl: int,
+        until: float,
+        lapses: int = 0,
+        writer: Writer | None = None,
     ) -> None:
         self.company_id = company_id
         self.owner = owner
         self.token = token
         self.ttl = ttl
         self.lost = asyncio.Event()
-        self.lapses = 0
+        self.lapses = lapses
+        self.writer = writer or Writer(rest, company_id)
+        self.writer.lease = self
         self._rest = rest
         self._until = until
         self._released = False
@@ -80,7 +86,7 @@ class Lease:
         return {LEASE_HEADER: str(self.token)}
 
     def holds(self) -> bool:
-        """Tell whether nobody else can own the company now, judged by this machine's clock."""
+        """Return whether no other process can own the company now, by this machine's clock."""
         return clock() < self._until and not self._released and not self.lost.is_set()
 
     def check(self) -> None:
@@ -110,7 +116,11 @@ class Lease:
         answer = await self._rest.rpc(
             "renew_whatsapp_lease",
             {"p_company_id": self.company_id, "p_token": self.token, "p_ttl_seconds": self.ttl},
+            headers={DEADLINE_HEADER: self._rest.deadline(self.ttl / 3)},
             give_up_after=self.ttl / 3,
+            is_right=lambda found: names(
+                found, {"company_id": self.company_id, "token": self.token}
+            ),
         )
         self.answered(answer, asked)
         self.check()
@@ -119,7 +129,7 @@ class Lease:
         """Take note of what the database answered to a renewal.
 
         Args:
-            answer: ``{"status": "renewed" | "lost" | "missing", …}``.
+            answer: ``{"status": "renewed" | "lost" | "missing", "lapses": …}``.
             asked: when the renewal was asked for, by `clock`.
         """
         if self._released:
@@ -127,9 +137,10 @@ class Lease:
         if answer["status"] != "renewed":
             self.lose()
             return
-        if answer.get("lapsed") or asked >= self._until:
-            self.lapses += 1
-        self._until = asked + self.ttl
+        # Counted by the database: an earlier renewal, whose answer was lost, may have been the one
+        # that found the lease run out.
+        self.lapses = max(self.lapses, answer["lapses"])
+        self._until = max(self._until, asked + self.ttl)
 
     async def release(self) -> None:
         """Stop renewing and let others have the company.
@@ -141,18 +152,8 @@ class Lease:
             return
         self._released = True
         await self._renewals.remove(self)
-        if self.lost.is_set():
-            return
-        try:
-            await self._rest.rpc(
-                "release_whatsapp_lease",
-                {"p_company_id": self.company_id, "p_token": self.token},
-                give_up_after=_RELEASE_WITHIN,
-            )
-        except StoreError as error:
-            log.warning(
-                "company %s: lease not released, it ends by itself: %s", self.company_id, error
-            )
+        if not self.lost.is_set():
+            await _give_back(self._rest, self.writer, self.token, _RELEASE_WITHIN)
 
     def keep(self) -> None:
         """Renew in the background from here on."""
@@ -164,12 +165,17 @@ async def acquire_lease(
 ) -> Lease:
     """Own a company, and keep owning it by renewing in the background until `Lease.release`.
 
+    When this is cancelled, or given up, the lease is given back, also when the database gets to the
+    request later: it executes the requests of a writer in their order or not at all.
+
     Args:
         rest: where the database is.
         company_id: the company.
         ttl: seconds after which others may take over from a process that no longer renews; 1 to
             86400.
-        owner: a name of your own for this holder, unique among all processes; made up when absent.
+        owner: a name of your own for this holder, unique among all processes that run at the same
+            time; made up when absent. A process that is started again under its name gets its
+            lease back at once, without waiting for the time to run out.
 
     Raises:
         LeaseHeld: another process owns the company.
@@ -184,41 +190,56 @@ async def acquire_lease(
         )
     owner = owner or new_owner()
     seconds = math.ceil(ttl)
+    writer = Writer(rest, company_id)
     asked = clock()
-    answer: Mapping[str, Any] = await rest.rpc(
-        "acquire_whatsapp_lease",
-        {"p_company_id": company_id, "p_owner": owner, "p_ttl_seconds": seconds},
-    )
+    try:
+        answer = await rest.ask(
+            "acquire_whatsapp_lease",
+            company_id,
+            {"p_owner": owner, "p_ttl_seconds": seconds},
+            commit=writer.next_commit(),
+        )
+    except BaseException as error:
+        if not _certainly_refused(error):
+            await rest.in_background(_give_back(rest, writer, None, _RELEASE_WITHIN))
+        raise
     if answer["token"] is None:
         raise LeaseHeld(company_id, owner=answer.get("owner"), expires_at=answer.get("expires_at"))
     lease = Lease(
-        rest, company_id, owner=owner, token=answer["token"], ttl=seconds, until=asked + seconds
+        rest,
+        company_id,
+        owner=owner,
+        token=answer["token"],
+        ttl=seconds,
+        until=asked + seconds,
+        lapses=answer["lapses"],
+        writer=writer,
     )
     lease.keep()
     return lease
 
 
-@contextmanager
-def as_owner(lease: Lease | None) -> Iterator[None]:
-    """Write under a lease, if there is one: the database's refusal of it becomes `LeaseLost`.
+def _certainly_refused(error: BaseException) -> bool:
+    # PostgREST's own errors have a code; a page of a gateway does not tell what happened behind it.
+    if isinstance(error, ConfigurationError):
+        return True
+    if isinstance(error, StoreError):
+        return error.code is not None and not isinstance(error, StoreUnavailable)
+    return False
 
-    Raises:
-        LeaseLost: the lease was lost before, or is found to be lost now.
-    """
-    if lease is None:
-        yield
-        return
-    lease.check()
+
+async def _give_back(rest: Rest, writer: Writer, token: int | None, within: float) -> None:
     try:
-        yield
-    except WriteRefused as error:
-        refused = error
-    else:
-        return
-    if "whatsapp lease:" not in str(refused):
-        raise refused
-    lease.lose()
-    raise LeaseLost(lease.company_id, lease.token)
+        await rest.do(
+            "release_whatsapp_lease",
+            {"p_company_id": writer.company_id, "p_token": token},
+            commit=writer.next_commit(),
+            give_up_after=within,
+        )
+    except (StoreError, ConfigurationError) as error:
+        log.warning(
+            "company %s: lease not released, it ends by itself: %s", writer.company_id, error
+        )
 
 
 def new_owner() -> str:

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 from supabase_auth_state.errors import LeaseLost
 from supabase_auth_state.rest import backoff
 from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.rest.requests import DEADLINE_HEADER, names
 
 log = logging.getLogger("supabase_auth_state")
 
@@ -52,6 +53,10 @@ class Renewals:
 
     def add(self, lease: Renewable) -> None:
         """Renew this lease from here on."""
+        if self._task is not None and self._task.get_loop() is not asyncio.get_running_loop():
+            # A loop that has ended, or that of the process that this one was forked from.
+            self._task = None
+            self._leases.clear()
         self._leases.add(lease)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._keep())
@@ -90,7 +95,9 @@ class Renewals:
                         "p_leases": [[lease.company_id, lease.token] for lease in leases],
                         "p_ttl_seconds": self._ttl,
                     },
+                    headers={DEADLINE_HEADER: self._rest.deadline(self._ttl / 3)},
                     give_up_after=self._ttl / 3,
+                    is_right=lambda found: _answers(leases, found),
                 )
             )
             busy = []
@@ -115,6 +122,17 @@ class Renewals:
 
     async def _within(self, work: Any) -> Any:
         return await asyncio.wait_for(work, self._ttl / 3)
+
+
+def _answers(leases: list[Renewable], found: Any) -> bool:
+    return (
+        isinstance(found, list)
+        and len(found) == len(leases)
+        and all(
+            names(answer, {"company_id": lease.company_id, "token": lease.token})
+            for lease, answer in zip(leases, found, strict=True)
+        )
+    )
 
 
 # An entry lives as long as one of its leases, and keeps its Rest alive: no other has this id.

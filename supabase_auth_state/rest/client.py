@@ -1,93 +1,68 @@
-"""The one way to PostgREST: send a request, translate what comes back, try again when it helps.
-
-Stands on the Supabase client: the HTTP session, base URL and auth headers are those of its
-PostgREST client (supabase-py and postgrest-py 2.34). Its request builders are not used, because
-they parse and validate every answer twice and retry only GET; here every request is idempotent, so
-every request may be sent again.
-"""
+"""PostgREST of one project, by the Supabase client's own builders."""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import httpx
 import orjson
 
 from supabase_auth_state.config import Settings
-from supabase_auth_state.errors import ConfigurationError, StoreError, StoreUnavailable
 
 from . import backoff
-from .responses import refusal
-from .sending import Answer, Send, through
+from .answers import done_by, result_of, stored_by
+from .clocks import clock
+from .connection import Client, Connection, GivenConnection, OwnConnection
+from .requests import Builder, Commit, Request, Sender, names
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
-log = logging.getLogger("supabase_auth_state")
-
-_JSON = {"content-type": "application/json", "accept": "application/json"}
-_TEXT = {"content-type": "text/plain", "accept": "application/json"}
-_PAUSE, _LONGEST_PAUSE = 0.1, 4.0
-_CONNECTIONS = 32
-_REAL_TIME = backoff.Timing()
+_A_MOMENT = 0.5
+_REAL_TIME = backoff.Timing(now=clock)
 
 Parse: TypeAlias = Callable[[bytes], Any]
 """Makes a result of an answer's text."""
-
-
-@dataclass(frozen=True)
-class _Request:
-    method: str
-    path: str
-    what: str
-    content: bytes | None = field(default=None, repr=False)
-    parse: Parse = orjson.loads
 
 
 class Rest:
     """PostgREST of one project, for any number of companies.
 
     Use `open_rest` to make one. Safe to share between tasks of one event loop; every
-    ``use_supabase_auth_state(…, client=rest)`` then uses the same connections.
+    ``use_supabase_auth_state(…, client=rest)`` then uses the same connections. A `Rest` of your
+    settings may be used again in another event loop; one on a client of yours may not.
 
     Every method raises:
         StoreUnavailable: no usable answer within the time the settings allow.
         AccessDenied, SchemaMissing, ProjectRestricted, WriteRefused, InvalidRequest: the answer was
             no.
-        ConfigurationError: what answers at the URL is not PostgREST.
+        ConfigurationError: what answers at the URL is not PostgREST, or the client belongs to
+            another event loop.
     """
 
     def __init__(
         self,
-        postgrest: AsyncPostgrestClient,
+        connection: Connection,
         *,
         timeout: float,
         give_up_after: float,
-        owned: bool,
         timing: backoff.Timing = _REAL_TIME,
-        send: Send | None = None,
     ) -> None:
-        self._postgrest = postgrest
-        self._session = postgrest.session
-        self._send_it = send or through(self._session, timeout)
-        self._base = str(postgrest.base_url).rstrip("/") + "/"
-        self._headers = {
-            "user-agent": self._session.headers.get("user-agent", "supabase-auth-state"),
-            "accept-encoding": self._session.headers.get("accept-encoding", "gzip"),
-            **{name.lower(): value for name, value in postgrest.headers.items()},
-        }
-        self._give_up_after = give_up_after
-        self._owned = owned
+        self._connection = connection
+        self._sender = Sender(
+            connection, timeout=timeout, give_up_after=give_up_after, timing=timing
+        )
         self._timing = timing
+        self._name = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+        self._background: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        return f"Rest({self._base!r})"
+        return f"Rest({self._connection.url!r})"
 
     async def rpc(
         self,
@@ -97,35 +72,116 @@ class Rest:
         headers: Mapping[str, str] | None = None,
         give_up_after: float | None = None,
         parse: Parse = orjson.loads,
+        is_right: Callable[[Any], bool] = lambda _: True,
+        commit: Commit | None = None,
     ) -> Any:
         """Call a function with named parameters and return its result.
 
+        It is a POST: Supabase's load balancer sends those to the primary database.
+
         Args:
-            function: the function's name in the schema ``public``.
+            function: the function's name.
             params: its parameters, as JSON values.
-            headers: further headers, e.g. those of a lease.
+            headers: further headers.
             give_up_after: seconds after which to give up, instead of the settings' own.
-            parse: makes the result of the answer's text; raises ``orjson.JSONDecodeError`` if that
-                is not JSON.
+            parse: makes the result of the answer's text.
+            is_right: whether a result is the answer to this call; what is not is no answer.
+            commit: the place among a writer's requests.
         """
-        request = _Request(
-            "POST", f"rpc/{function}", f"calling {function}", orjson.dumps(params), parse
+        return await self._sender.send(
+            Request(
+                f"calling {function}",
+                lambda postgrest: postgrest.rpc(function, dict(params)),
+                result_of(parse, is_right),
+                headers=headers or {},
+                commit=commit,
+            ),
+            give_up_after,
         )
-        return await self._send(request, {**_JSON, **(headers or {})}, give_up_after)
 
-    async def rpc_text(
-        self, function: str, body: bytes, *, headers: Mapping[str, str] | None = None
+    async def do(
+        self, function: str, params: Mapping[str, Any], *, commit: Commit, give_up_after: float
+    ) -> None:
+        """Call a function that writes and gives true or false; the receipt acknowledges it.
+
+        No harm is done when a call that was given up is executed a moment later.
+
+        Args:
+            function: the function's name.
+            params: its parameters, as JSON values.
+            commit: the place among a writer's requests.
+            give_up_after: seconds after which to give up.
+        """
+        await self._sender.send(
+            Request(
+                f"calling {function}",
+                lambda postgrest: postgrest.rpc(function, dict(params)),
+                done_by(str(commit)),
+                commit=commit,
+                harmless_late=True,
+            ),
+            give_up_after,
+        )
+
+    async def ask(
+        self,
+        function: str,
+        company_id: str,
+        params: Mapping[str, Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        parse: Parse = orjson.loads,
+        commit: Commit | None = None,
+    ) -> Mapping[str, Any]:
+        """Call a function about a company that repeats company and request in its result.
+
+        So no other answer can be taken for it: not a gateway's, not that to another request. What
+        it says of the database's time is remembered.
+
+        Args:
+            function: the function's name.
+            company_id: the company.
+            params: further parameters, as JSON values.
+            headers: further headers.
+            parse: makes the result of the answer's text.
+            commit: the place among a writer's requests.
+        """
+        request = f"{self._name}-{next(self._numbers)}"
+
+        wanted = {"company_id": company_id, "request": request}
+        found: Mapping[str, Any] = await self.rpc(
+            function,
+            {"p_company_id": company_id, **params, "p_request": request},
+            headers=headers,
+            parse=parse,
+            is_right=lambda found: names(found, wanted),
+            commit=commit,
+        )
+        self.learn_time(found["time"])
+        return found
+
+    async def about(
+        self,
+        function: str,
+        company_id: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        parse: Parse = orjson.loads,
     ) -> Any:
-        """Call a function of one unnamed ``text`` parameter, which PostgREST passes on as it is."""
-        request = _Request("POST", f"rpc/{function}", f"calling {function}", body)
-        return await self._send(request, {**_TEXT, **(headers or {})})
+        """Call a function about a company that names the company in its result.
 
-    async def select(self, table: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Read rows; ``query`` is PostgREST's own, e.g. ``{"company_id": "eq.7"}``."""
-        rows = await self._send(_Request("GET", _path(table, query), f"reading {table}"), _JSON)
-        if not isinstance(rows, list):
-            raise ConfigurationError(f"reading {table}: {self._base} did not answer with rows")
-        return rows
+        Args:
+            function: the function's name.
+            company_id: the company.
+            params: further parameters, as JSON values.
+            parse: makes the result of the answer's text.
+        """
+        return await self.rpc(
+            function,
+            {"p_company_id": company_id, **(params or {})},
+            parse=parse,
+            is_right=lambda found: names(found, {"company_id": company_id}),
+        )
 
     async def upsert(
         self,
@@ -133,122 +189,93 @@ class Rest:
         rows: Sequence[Mapping[str, Any]],
         *,
         on_conflict: str,
-        ignore_duplicates: bool = False,
-        headers: Mapping[str, str] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Store rows that all have the same columns, in one transaction.
+        commit: Commit,
+        content: bytes | None = None,
+    ) -> None:
+        """Store rows that all have the same columns, in one transaction; a null value deletes.
 
         Args:
             table: the table's name.
-            rows: the rows.
+            rows: the rows; the first one alone is enough where ``content`` is given.
             on_conflict: columns of the key, separated by commas.
-            ignore_duplicates: leave rows that are there already as they are.
-            headers: further headers, e.g. those of a lease.
-
-        Returns:
-            With ``ignore_duplicates`` the rows that were inserted, else an empty list.
+            commit: the place among a writer's requests.
+            content: all rows as JSON text, when they are encoded already.
         """
-        prefer = (
-            "resolution=ignore-duplicates,return=representation"
-            if ignore_duplicates
-            else "resolution=merge-duplicates,return=minimal"
-        )
-        columns = ",".join(rows[0]) if rows else ""
-        path = _path(table, {"on_conflict": on_conflict, "columns": columns})
-        request = _Request("POST", path, f"writing {table}", orjson.dumps(rows))
-        answer = await self._send(request, {**_JSON, "prefer": prefer, **(headers or {})})
-        return answer if isinstance(answer, list) else []
+        from postgrest.types import ReturnMethod
 
-    async def delete(
-        self, table: str, query: Mapping[str, str], *, headers: Mapping[str, str] | None = None
-    ) -> None:
-        """Delete the rows that ``query`` selects; it may not be empty."""
-        if not query:
-            raise ValueError("refusing to delete every row of a table")
-        request = _Request("DELETE", _path(table, query), f"deleting from {table}")
-        await self._send(request, {**_JSON, "prefer": "return=minimal", **(headers or {})})
+        await self._sender.send(
+            Request(
+                f"writing {table}",
+                lambda postgrest: postgrest.from_(table).upsert(
+                    list(rows), on_conflict=on_conflict, returning=ReturnMethod.minimal
+                ),
+                stored_by(str(commit)),
+                content=content,
+                commit=commit,
+            )
+        )
+
+    async def select(
+        self, table: str, build: Callable[[AsyncPostgrestClient], Builder]
+    ) -> list[dict[str, Any]]:
+        """Read rows by a query that ``build`` makes with the client's builders.
+
+        It is a GET, which Supabase's load balancer may send to a read replica: good for showing,
+        not for deciding.
+
+        Args:
+            table: the table's name, for messages.
+            build: makes the query, e.g.
+                ``lambda client: client.from_(table).select("company_id")``.
+        """
+        rows: list[dict[str, Any]] = await self._sender.send(
+            Request(
+                f"reading {table}",
+                build,
+                result_of(orjson.loads, lambda found: isinstance(found, list)),
+            )
+        )
+        return rows
+
+    def deadline(self, seconds: float) -> str:
+        """Return the database's time in so many seconds, as the header of a request has it."""
+        return self._sender.deadline(self._timing.now() + seconds)
+
+    def learn_time(self, time: float) -> None:
+        """Take the database's time, in seconds since 1970, from an answer that has just come."""
+        self._sender.database_clock.learn(time)
+
+    async def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what has to be done although the caller was cancelled, and wait for a moment.
+
+        What takes longer goes on in the background, and `close` leaves the connections open for it.
+        """
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        await asyncio.wait({task}, timeout=_A_MOMENT)
 
     async def close(self) -> None:
         """Close the connections if they were opened here."""
-        if self._owned:
-            await self._postgrest.aclose()
+        if self._background:
+            await asyncio.wait(self._background, timeout=_A_MOMENT)
+        if self._background:
+            await self.in_background(self._close_later(set(self._background)))
+        else:
+            await self._connection.close()
 
-    async def _send(
-        self, request: _Request, headers: Mapping[str, str], give_up_after: float | None = None
-    ) -> Any:
-        now = self._timing.now
-        deadline = now() + (self._give_up_after if give_up_after is None else give_up_after)
-        attempt = 0
-        while True:
-            try:
-                return await self._once(request, headers)
-            except StoreUnavailable as error:
-                failure = error
-            pause = max(
-                backoff.delay(attempt, base=_PAUSE, cap=_LONGEST_PAUSE, random=self._timing.random),
-                failure.retry_after,
-            )
-            if now() + pause >= deadline:
-                break
-            attempt += 1
-            log.info("%s; attempt %d in %.1f s", failure, attempt + 1, pause)
-            await self._timing.sleep(pause)
-        raise failure
-
-    async def _once(self, request: _Request, headers: Mapping[str, str]) -> Any:
-        what = request.what
-        started = time.perf_counter()
-        answer = await self._exchange(request, headers)
-        status = answer.status
-        log.debug("%s: HTTP %d in %.4f s", what, status, time.perf_counter() - started)
-        success = 200 <= status < 300
-        if success and not answer.content:
-            if status == 204 or "return=minimal" in headers.get("prefer", ""):
-                return None
-            raise StoreUnavailable(f"{what}: the answer was empty", status=status)
-        parsed, is_json = _parse(answer.content, request.parse if success else orjson.loads)
-        if success and is_json:
-            return parsed
-        if success and "json" in answer.headers.get("content-type", ""):
-            raise StoreUnavailable(f"{what}: the answer was cut off", status=status)
-        if 200 <= status < 400:
-            raise ConfigurationError(
-                f"{what}: {self._base} does not speak PostgREST (HTTP {status}, not JSON); "
-                "SUPABASE_URL must be the project's API URL, https://<ref>.supabase.co"
-            )
-        error = refusal(what, status, parsed)
-        if isinstance(error, StoreUnavailable):
-            error.retry_after = _retry_after(answer.headers.get("retry-after"))
-        raise error
-
-    async def _exchange(self, request: _Request, headers: Mapping[str, str]) -> Answer:
-        what = request.what
+    async def _close_later(self, tasks: set[asyncio.Task[None]]) -> None:
         try:
-            return await self._send_it(
-                request.method,
-                self._base + request.path,
-                {**self._headers, **headers},
-                request.content,
-            )
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            problem: StoreError | ConfigurationError = ConfigurationError(f"{what}: {error}")
-        except (httpx.TransportError, httpx.TooManyRedirects, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not self._session.is_closed:
-                raise
-            advice = (
-                f"; is {self._base} the right address?"
-                if isinstance(error, httpx.ConnectError)
-                else ""
-            )
-            problem = StoreUnavailable(f"{what}: {type(error).__name__} {error}".rstrip() + advice)
-        # Raised here, so that no exception in the chain holds the request and its headers.
-        raise problem
+            await asyncio.wait(tasks)
+        finally:
+            # Also when the event loop ends before them.
+            await self._connection.close()
 
 
 def open_rest(
     settings: Settings | None = None,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     timing: backoff.Timing = _REAL_TIME,
 ) -> Rest:
     """Return a `Rest` on the settings given, on a client given, or on the environment's settings.
@@ -256,7 +283,8 @@ def open_rest(
     Args:
         settings: the project and its key; read from the environment and ``.env`` when absent.
         client: a ``supabase.AsyncClient`` or ``postgrest.AsyncPostgrestClient`` of yours, which you
-            close; or a `Rest`, which is returned as it is.
+            close; or a `Rest`, which is returned as it is. Pass one to send by httpx's own
+            transport, through a proxy or a tracer.
         timing: where time and chance come from, for tests.
 
     Raises:
@@ -264,25 +292,21 @@ def open_rest(
     """
     if isinstance(client, Rest):
         return client
+    limits: Settings | type[Settings]
     if client is not None:
-        return _on_client(client, settings)
-    settings = settings or Settings.from_env()
-    postgrest, send = _connect(settings)
+        connection: Connection = GivenConnection(client)
+        limits = settings or Settings
+    else:
+        limits = settings = settings or Settings.from_env()
+        connection = OwnConnection(settings)
     return Rest(
-        postgrest,
-        send=send,
-        timeout=settings.timeout,
-        give_up_after=settings.give_up_after,
-        owned=True,
-        timing=timing,
+        connection, timeout=limits.timeout, give_up_after=limits.give_up_after, timing=timing
     )
 
 
 @asynccontextmanager
 async def using_rest(
-    settings: Settings | None = None,
-    *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    settings: Settings | None = None, *, client: Client | Rest | None = None
 ) -> AsyncIterator[Rest]:
     """Give what `open_rest` gives, and close it at the end unless it is the caller's own.
 
@@ -295,59 +319,3 @@ async def using_rest(
     finally:
         if client is None:
             await rest.close()
-
-
-def _connect(settings: Settings) -> tuple[AsyncPostgrestClient, Send]:
-    from postgrest import AsyncPostgrestClient
-
-    from .transport import open_session
-
-    url = f"{settings.url}/rest/v1"
-    headers = {"apikey": settings.key, "Authorization": f"Bearer {settings.key}"}
-    session, send = open_session(url, timeout=settings.timeout, connections=_CONNECTIONS)
-    return AsyncPostgrestClient(url, headers=headers, http_client=session), send
-
-
-def _on_client(client: AsyncClient | AsyncPostgrestClient, settings: Settings | None) -> Rest:
-    from postgrest import AsyncPostgrestClient
-
-    from supabase_auth_state.config import check_service_key
-
-    postgrest = (
-        client if isinstance(client, AsyncPostgrestClient) else getattr(client, "postgrest", None)
-    )
-    if not isinstance(postgrest, AsyncPostgrestClient):
-        raise ConfigurationError(
-            f"client is a {type(client).__name__}: pass a supabase.AsyncClient "
-            "(await supabase.acreate_client(url, key)) or a postgrest.AsyncPostgrestClient"
-        )
-    key = next(
-        (value for name, value in postgrest.headers.items() if name.lower() == "apikey"), None
-    )
-    if key:
-        check_service_key(key)
-    limits = settings or _Patience
-    return Rest(postgrest, timeout=limits.timeout, give_up_after=limits.give_up_after, owned=False)
-
-
-class _Patience:
-    timeout: float = Settings.timeout
-    give_up_after: float = Settings.give_up_after
-
-
-def _path(table: str, query: Mapping[str, str]) -> str:
-    return f"{table}?{httpx.QueryParams(dict(query))}"
-
-
-def _parse(content: bytes, parse: Parse) -> tuple[Any, bool]:
-    try:
-        return parse(content), True
-    except orjson.JSONDecodeError:
-        return None, False
-
-
-def _retry_after(value: str | None) -> float:
-    try:
-        return min(max(float(value or 0), 0.0), 60.0)
-    except ValueError:
-        return 0.0

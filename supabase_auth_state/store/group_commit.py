@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from supabase_auth_state.errors import InvalidRequest
 
 Ref = tuple[str, str]
-"""A key's type and id."""
+"""Type and id of a key: a `KeyRef` as a plain tuple, which is built faster."""
 
 
 @dataclass
@@ -33,17 +33,22 @@ class Change:
         return 64 + sum(len(value) + 64 for value in self.keys.values()) + len(self.creds or b"")
 
 
-Send = Callable[[Change, int], Awaitable[None]]
-"""Makes a change durable, all or nothing; the number orders commits, a retry keeps it."""
+Send = Callable[[Change], Awaitable[None]]
+"""Makes a change durable, all or nothing: a clear, or keys, or creds."""
+
+Step = Callable[[Change], "Change | None"]
+"""Gives the part of a change that belongs to one request, if it has such a part."""
 
 
 class GroupCommit:
     """Writes changes one commit at a time, in call order, as many to a commit as have arrived.
 
-    An await of `commit` returns only when the caller's own data is durable. An error reaches the
-    callers whose data was in the commit; when the database refuses a value, the changes that were
-    joined with it are sent again one by one, so that it takes no neighbour down. A caller that is
-    cancelled while it waits for its commit leaves the write to happen.
+    A commit that holds keys and creds is two requests, keys first: creds may be behind the keys
+    that they count, never ahead. An await of `commit` returns when the caller's own data is
+    durable. An error reaches the callers whose data was in the request; when the database refuses a
+    value, the changes that were joined with it are sent again one by one, so that it takes no
+    neighbour down. A caller that is cancelled while it waits for its commit leaves the write to
+    happen.
 
     Args:
         send: makes one change durable.
@@ -61,8 +66,9 @@ class GroupCommit:
         self._door = asyncio.Lock()
         self._space = asyncio.Event()
         self._pending = 0
-        self._number = 0
-        self._worker: asyncio.Task[None] | None = None
+        self._arriving = 0
+        self._working = False
+        self._settled = asyncio.Event()
 
     async def commit(self, change: Change) -> None:
         """Make a change durable.
@@ -79,20 +85,30 @@ class GroupCommit:
         Cancelling what is returned leaves the write to happen.
         """
         size = change.size
-        await self._room(size)
-        waiting = _Waiting(change, size)
-        self._queue.append(waiting)
-        if self._worker is None:
-            self._worker = asyncio.get_running_loop().create_task(self._work())
+        self._arriving += 1
+        try:
+            await self._room(size)
+            waiting = _Waiting(change, size)
+            self._queue.append(waiting)
+            if not self._working:
+                self._working = True
+                # In the next turn of the loop: what else arrives in this one is joined, however
+                # early the loop's task factory lets a task take its first step.
+                asyncio.get_running_loop().call_soon(self._begin)
+        finally:
+            self._arriving -= 1
+            self._tell_settled()
         return waiting.durable
 
     async def settle(self) -> None:
         """Wait until everything that was queued is durable or has failed."""
-        while self._worker is not None or self._door.locked():
-            if self._worker is not None:
-                await asyncio.wait([self._worker])
-            else:
-                await asyncio.sleep(0)
+        while self._working or self._arriving:
+            self._settled.clear()
+            await self._settled.wait()
+
+    def _tell_settled(self) -> None:
+        if not self._working and not self._arriving:
+            self._settled.set()
 
     async def _room(self, size: int) -> None:
         # The lock is a line: whoever stands at its head waits for room, the others behind it in
@@ -103,15 +119,30 @@ class GroupCommit:
                 await self._space.wait()
             self._pending += size
 
+    def _begin(self) -> None:
+        self._worker = asyncio.get_running_loop().create_task(self._work())
+
     async def _work(self) -> None:
+        group: list[_Waiting] = []
         try:
             while self._queue:
                 group = self._take()
                 await self._write(group)
-                self._pending -= sum(waiting.size for waiting in group)
-                self._space.set()
+                self._leave(group)
+        except BaseException as error:
+            group += self._queue
+            self._queue.clear()
+            for waiting in group:
+                waiting.fail(error)
+            self._leave(group)
+            raise
         finally:
-            self._worker = None
+            self._working = False
+            self._tell_settled()
+
+    def _leave(self, group: list[_Waiting]) -> None:
+        self._pending -= sum(waiting.size for waiting in group)
+        self._space.set()
 
     def _take(self) -> list[_Waiting]:
         group = [self._queue.popleft()]
@@ -128,33 +159,55 @@ class GroupCommit:
 
     async def _write(self, group: list[_Waiting]) -> None:
         try:
-            await self._numbered(joined([waiting.change for waiting in group]))
+            for step, later in _STEPS:
+                await self._request([w for w in group if not w.failed and step(w.change)], step)
+                for waiting in group:
+                    if not any(after(waiting.change) for after in later):
+                        waiting.succeed()
+        except Exception as error:  # noqa: BLE001 - it reaches the callers
+            for waiting in group:
+                waiting.fail(error)
+
+    async def _request(self, group: list[_Waiting], step: Step) -> None:
+        parts = [part for waiting in group if (part := step(waiting.change)) is not None]
+        if not parts:
+            return
+        try:
+            await self._send(joined(parts))
         except InvalidRequest as error:
             if len(group) == 1:
                 group[0].fail(error)
                 return
-        except BaseException as error:
-            for waiting in group:
-                waiting.fail(error)
-            if not isinstance(error, Exception):
-                raise
-            return
         else:
-            for waiting in group:
-                waiting.succeed()
             return
         for waiting in group:
-            await self._write([waiting])
+            await self._request([waiting], step)
 
-    async def _numbered(self, change: Change) -> None:
-        self._number += 1
-        await self._send(change, self._number)
+
+def _clear(change: Change) -> Change | None:
+    return change if change.clear else None
+
+
+def _keys(change: Change) -> Change | None:
+    return Change(keys=change.keys) if change.keys else None
+
+
+def _creds(change: Change) -> Change | None:
+    return Change(creds=change.creds) if change.creds is not None else None
+
+
+_STEPS: tuple[tuple[Step, tuple[Step, ...]], ...] = (
+    (_clear, (_keys, _creds)),
+    (_keys, (_creds,)),
+    (_creds, ()),
+)
 
 
 @dataclass
 class _Waiting:
     change: Change
     size: int
+    failed: bool = False
     durable: asyncio.Future[None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -164,6 +217,7 @@ class _Waiting:
             self.durable.set_result(None)
 
     def fail(self, error: BaseException) -> None:
+        self.failed = True
         if self.durable.done():
             return
         if isinstance(error, asyncio.CancelledError):

@@ -12,7 +12,7 @@ from supabase_auth_state.types import Value
 Fetch = Callable[[dict[str, list[str]]], Awaitable[dict[str, dict[str, Value]]]]
 """Asks for ``{key_type: [ids]}`` and answers ``{key_type: {id: value}}``."""
 
-Answer: TypeAlias = "asyncio.Future[dict[str, Value]]"
+Found: TypeAlias = "asyncio.Future[dict[str, Value]]"
 
 _MOST_IDS = 2000
 _MUTABLE = (dict, list)
@@ -30,35 +30,40 @@ class JoinedReads:
         self._open: _Batch | None = None
         self._running: set[asyncio.Task[None]] = set()
 
-    def get(self, key_type: str, ids: Sequence[str]) -> Answer:
+    def get(self, key_type: str, ids: Sequence[str]) -> Found:
         """Return what becomes ``{id: value}`` of those that are stored, or raises as the request.
 
         Cancelling it leaves the request to the others who wait for it.
         """
         loop = asyncio.get_running_loop()
-        batch = self._open
-        if batch is None:
-            batch = self._open = _Batch()
-            # Its first step is made in the next turn, after every caller of this one.
-            task = loop.create_task(self._answer(batch))
-            self._running.add(task)
-            task.add_done_callback(self._ended)
-        return batch.ask(key_type, ids, loop.create_future())
+        if self._open is None:
+            self._open = _Batch()
+            # In the next turn, after every caller of this one, however early the loop's task
+            # factory lets a task take its first step.
+            loop.call_soon(self._begin, self._open)
+        return self._open.ask(key_type, ids, loop.create_future())
 
     async def settle(self) -> None:
-        """Wait until no request is under way."""
-        while self._running:
-            await asyncio.gather(*self._running, asyncio.sleep(0))
+        """Wait until no request is under way. Giving up the wait cancels no request."""
+        while self._open is not None or self._running:
+            if self._running:
+                await asyncio.wait(self._running)
+            else:
+                await asyncio.sleep(0)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _begin(self, batch: _Batch) -> None:
+        self._open = None
+        task = asyncio.get_running_loop().create_task(self._answer(batch))
+        self._running.add(task)
+        task.add_done_callback(lambda ended: self._ended(ended, batch))
+
+    def _ended(self, task: asyncio.Task[None], batch: _Batch) -> None:
         self._running.discard(task)
-        if task.cancelled() and self._open is not None:
-            # Cancelled before its first step, as by the end of the loop.
-            self._open.fail(asyncio.CancelledError())
-            self._open = None
+        if task.cancelled():
+            # Also when that was before its first step, as at the end of the loop.
+            batch.fail(asyncio.CancelledError())
 
     async def _answer(self, batch: _Batch) -> None:
-        self._open = None
         try:
             batch.answer(_merge([await self._fetch(part) for part in split(batch.wanted)]))
         except BaseException as error:
@@ -76,9 +81,9 @@ class _Batch:
 
     def __init__(self) -> None:
         self.wanted: dict[str, dict[str, int]] = {}
-        self._callers: list[tuple[str, Sequence[str], Answer]] = []
+        self._callers: list[tuple[str, Sequence[str], Found]] = []
 
-    def ask(self, key_type: str, ids: Sequence[str], answer: Answer) -> Answer:
+    def ask(self, key_type: str, ids: Sequence[str], answer: Found) -> Found:
         wanted = self.wanted.get(key_type)
         if wanted is None:
             self.wanted[key_type] = dict.fromkeys(ids, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -11,19 +10,24 @@ from typing import Any
 import orjson
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec.bufferjson import is_revived
-from supabase_auth_state.errors import CodecError, LeaseLost, StoreError, UnreadKeyError
-from supabase_auth_state.leases.lease import Lease, as_owner, clock
+from supabase_auth_state.codec import is_revived
+from supabase_auth_state.errors import CodecError
+from supabase_auth_state.leases.lease import Lease
+from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.rest.clocks import clock
 from supabase_auth_state.types import Creds, SignalDataSet, SignalKeyStore, Value
 
 from .group_commit import Change, GroupCommit, Ref
 from .joined_reads import JoinedReads
 from .owner_cache import ABSENT, OwnerCache, Stored
-from .unread_guard import DOUBT_LASTS, forgets
+from .unread_guard import UnreadGuard, drops_all_sessions
 
-COMMIT_HEADER = "x-whatsapp-commit"
-"""The request header that orders the commits of one writer."""
+KEYS_TABLE, KEYS_KEY = "whatsapp_keys", "company_id,key_type,key_id"
+"""The table of keys, and the columns that a row is found by."""
+
+AUTH_TABLE, AUTH_KEY = "whatsapp_auth", "company_id"
+"""The table of creds, and the column that a row is found by."""
 
 # PostgREST passes this media type on as it is, or answers with plain JSON if it does not know it.
 _KEYS = {"accept": "application/vnd.whatsapp-keys+json, application/json;q=0.9"}
@@ -47,6 +51,7 @@ class SupabaseKeyStore:
         company_id: the company.
         family: the client family, which decides how stored bytes are read.
         lease: the lease under which to write, if any.
+        writer: numbers the writes of a company that was opened without a lease.
         cache_bytes: how much to remember while the lease is held.
     """
 
@@ -57,20 +62,20 @@ class SupabaseKeyStore:
         *,
         family: str = codec.BAILEYS,
         lease: Lease | None = None,
+        writer: Writer | None = None,
         cache_bytes: int = 64 << 20,
     ) -> None:
         self._rest = rest
         self._company_id = company_id
         self._family = family
         self._lease = lease
-        self._lapses = 0
-        self._writer = str(uuid.uuid4())
+        self._lapses = 0 if lease is None else lease.lapses
+        self._writer = lease.writer if lease is not None else writer or Writer(rest, company_id)
         self._reads = JoinedReads(self._fetch)
         self._writes = GroupCommit(self._send)
         self._cache = OwnerCache(self._decode_text, cache_bytes, clock)
-        self._unread: set[Ref] = set()
-        self._doubt_until = 0.0
-        self._line = asyncio.Lock()
+        self._guard = UnreadGuard(company_id, clock)
+        self._comparing = asyncio.Lock()
         self._in_line = 0
 
     def __repr__(self) -> str:
@@ -120,13 +125,13 @@ class SupabaseKeyStore:
                 within the last minute, and a session would be replaced by one that knows nothing of
                 it.
             LeaseLost: this process no longer owns the company.
+            StateRolledBack: the database was set back to an earlier moment.
             StoreError: the database refused (nothing is stored) or did not answer (it may be; a
-                retry of the same data is safe).
+                retry of the same data is safe). Once this is raised, nothing of it is stored any
+                more that was not stored before.
         """
         keys = self._encode(data)
-        blocked = self._unread.intersection(keys)
-        if blocked:
-            raise UnreadKeyError(self._company_id, sorted(blocked))
+        self._guard.check(keys)
         if keys:
             await self._commit(Change(keys), data.get("session") or {})
 
@@ -137,10 +142,10 @@ class SupabaseKeyStore:
             LeaseLost, StoreError: as `set`.
         """
         await self._commit(Change(clear=True))
-        self._unread.clear()
+        self._guard.was_cleared()
 
     async def save_creds(self, creds: Creds) -> None:
-        """Store creds as they are now, in one commit with the keys that are waiting.
+        """Store creds as they are now, after the keys that are waiting to be written.
 
         Raises:
             CodecError, LeaseLost, StoreError: as `set`.
@@ -159,13 +164,11 @@ class SupabaseKeyStore:
         """
         if not self._remembers():
             return 0
+        await self._writer.fence()
         began = self._cache.begin_read()
         hot: dict[Ref, Value] = {}
         try:
-            answer = await self._rest.rpc(
-                "warm_whatsapp_keys", {"p_company_id": self._company_id}, headers=_KEYS
-            )
-            hot = dict(_stored(answer))
+            hot = dict(_stored((await self._ask(None))["keys"]))
         finally:
             self._cache.end_read(began, hot)
         return len(hot)
@@ -175,12 +178,12 @@ class SupabaseKeyStore:
         await self._writes.settle()
         await self._reads.settle()
 
-    async def _refuse_forgetting(self, sessions: Mapping[str, Value]) -> None:
+    async def _compare(self, sessions: Mapping[str, Value]) -> None:
         written = {key_id: value for key_id, value in sessions.items() if value is not None}
         stored = await self.get("session", list(written)) if written else {}
-        lost = [key_id for key_id in stored if forgets(stored[key_id], written[key_id])]
-        if lost:
-            raise UnreadKeyError(self._company_id, [("session", key_id) for key_id in lost])
+        self._guard.refuse(
+            [("session", i) for i in stored if drops_all_sessions(stored[i], written[i])]
+        )
 
     def _remembers(self) -> bool:
         lease = self._lease
@@ -199,33 +202,37 @@ class SupabaseKeyStore:
             if CodecError in map(type, found.values()):
                 _raise_first(found.values())
         except Exception:
-            self._unread.update((key_type, key_id) for key_id in wanted)
-            self._doubt_until = clock() + DOUBT_LASTS
+            self._guard.read_failed((key_type, key_id) for key_id in wanted)
             raise
-        if self._unread:
-            self._unread.difference_update((key_type, key_id) for key_id in wanted)
+        self._guard.was_read((key_type, key_id) for key_id in wanted)
         return found
 
     async def _fetch(self, wanted: dict[str, list[str]]) -> dict[str, dict[str, Value]]:
         """Read values; one that cannot be read for certain is its error."""
+        # After a write whose outcome is unknown: what is read now could be changed by it later.
+        await self._writer.fence()
         began = self._cache.begin_read()
         remembered: dict[Ref, Value] = {}
         try:
-            stored, revived = await self._rest.rpc(
-                "read_whatsapp_keys",
-                {"p_company_id": self._company_id, "p_keys": wanted},
-                headers=_KEYS,
-                parse=_parse_keys,
-            )
+            answer = await self._ask(wanted)
             found = {
-                key_type: self._decoded(key_type, by_id, revived)
-                for key_type, by_id in stored.items()
+                key_type: self._decoded(key_type, by_id, answer["revived"])
+                for key_type, by_id in answer["keys"].items()
             }
             if self._remembers():
                 remembered = dict(_remembered(wanted, found))
         finally:
             self._cache.end_read(began, remembered)
         return found
+
+    async def _ask(self, wanted: Mapping[str, Sequence[str]] | None) -> Mapping[str, Any]:
+        return await self._rest.ask(
+            "fetch_whatsapp_keys",
+            self._company_id,
+            {"p_keys": wanted},
+            headers=_KEYS,
+            parse=_parse_keys,
+        )
 
     def _decoded(self, key_type: str, stored: dict[str, Any], revived: bool) -> dict[str, Value]:
         if revived and codec.are_decoded(stored.values(), key_type=key_type, family=self._family):
@@ -239,64 +246,61 @@ class SupabaseKeyStore:
         return found
 
     async def _commit(self, change: Change, sessions: Mapping[str, Value] = _NO_SESSIONS) -> None:
-        if self._lease is not None:
-            self._lease.check()
-        if self._in_line or (sessions and clock() < self._doubt_until):
-            durable = await self._enqueue_in_doubt(change, sessions)
+        self._writer.check()
+        if self._in_line or (sessions and self._guard.compares_sessions):
+            durable = await self._compare_and_enqueue(change, sessions)
         else:
             durable = await self._writes.enqueue(change)
         await durable
 
-    async def _enqueue_in_doubt(
+    async def _compare_and_enqueue(
         self, change: Change, sessions: Mapping[str, Value]
     ) -> asyncio.Future[None]:
-        # Whoever comes while another compares stands behind it, so that no key's order is inverted.
+        # While one write is compared, later writes wait behind it: none may overtake it.
         self._in_line += 1
         try:
-            async with self._line:
-                await self._refuse_forgetting(sessions)
+            async with self._comparing:
+                await self._compare(sessions)
                 return await self._writes.enqueue(change)
         finally:
             self._in_line -= 1
 
-    async def _send(self, change: Change, number: int) -> None:
-        headers = {COMMIT_HEADER: f"{self._writer}:{number}"}
-        if self._lease is not None:
-            headers |= self._lease.headers
+    async def _send(self, change: Change) -> None:
+        lapses = self._lapses_now()
+        self._cache.begin_write(None if change.clear else change.keys)
         try:
-            with as_owner(self._lease):
-                await self._write(change, headers)
-        except (StoreError, LeaseLost):
-            # Whether it happened is not known, or somebody else writes now.
-            self._cache.forget(change.keys)
-            if change.clear:
-                self._cache.clear()
-            raise
-        self._remember(change)
+            await self._write(change)
+        finally:
+            # When it failed, in whatever way, the request may have left: nothing is remembered.
+            self._cache.end_write()
+        # When the lease ran out meanwhile, another client may have written these keys since.
+        if self._remembers() and lapses == self._lapses_now():
+            self._remember(change)
 
-    async def _write(self, change: Change, headers: Mapping[str, str]) -> None:
+    def _lapses_now(self) -> int:
+        return 0 if self._lease is None else self._lease.lapses
+
+    async def _write(self, change: Change) -> None:
         if change.clear:
-            await self._rest.delete(
-                "whatsapp_keys", {"company_id": f"eq.{self._company_id}"}, headers=headers
+            await self._writer.rpc("clear_whatsapp_keys", {})
+        elif change.creds is not None:
+            row = {
+                "company_id": self._company_id,
+                "creds": orjson.Fragment(change.creds),
+                "client_family": self._family,
+            }
+            await self._writer.upsert(
+                AUTH_TABLE, [row], on_conflict=AUTH_KEY, content=orjson.dumps([row])
             )
         else:
-            await self._rest.rpc_text("commit_whatsapp_state", self._body(change), headers=headers)
+            rows = key_rows(self._company_id, change.keys)
+            await self._writer.upsert(
+                KEYS_TABLE, rows[:1], on_conflict=KEYS_KEY, content=orjson.dumps(rows)
+            )
 
     def _remember(self, change: Change) -> None:
-        if change.clear or not self._remembers():
-            self._cache.clear()
-            return
         for ref, stored in change.keys.items():
             self._cache.put(ref, ABSENT if stored == _DELETED else Stored(stored))
-
-    def _body(self, change: Change) -> bytes:
-        by_type: dict[str, dict[str, orjson.Fragment]] = {}
-        for (key_type, key_id), stored in change.keys.items():
-            by_type.setdefault(key_type, {})[key_id] = orjson.Fragment(stored)
-        body: dict[str, Any] = {"company_id": self._company_id, "keys": by_type}
-        if change.creds is not None:
-            body |= {"creds": orjson.Fragment(change.creds), "client_family": self._family}
-        return orjson.dumps(body)
 
     def _encode(self, data: SignalDataSet) -> dict[Ref, bytes]:
         values: dict[Ref, Value] = {}
@@ -372,8 +376,30 @@ def _fits(key_id: str, room: int) -> bool:
         return False
 
 
-def _parse_keys(content: bytes) -> tuple[dict[str, dict[str, Any]], bool]:
-    return orjson.loads(content), is_revived(content, postgres=True)
+def key_rows(company_id: str, keys: Mapping[Ref, bytes]) -> list[dict[str, Any]]:
+    """Return the rows of an upsert, in the one order in which every writer locks them.
+
+    Args:
+        company_id: the company.
+        keys: JSON text by type and id; ``null`` deletes the row.
+    """
+    return [
+        {
+            "company_id": company_id,
+            "key_type": key_type,
+            "key_id": key_id,
+            "value": orjson.Fragment(text),
+        }
+        for (key_type, key_id), text in sorted(keys.items())
+    ]
+
+
+def _parse_keys(content: bytes) -> dict[str, Any]:
+    answer: dict[str, Any] = orjson.loads(content)
+    if not all(type(by_id) is dict for by_id in answer["keys"].values()):
+        raise TypeError
+    answer["revived"] = is_revived(content, postgres=True)
+    return answer
 
 
 def _raise_first(values: Iterable[Value]) -> None:

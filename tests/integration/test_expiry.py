@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import orjson
 import psycopg
 import pytest
 
-from supabase_auth_state import Rest
+from supabase_auth_state import Rest, codec, init_auth_creds
 
 Db = psycopg.Connection[Any]
 NEVER = [
@@ -40,6 +41,8 @@ def left(db: Db, company_id: str) -> Callable[[], float | None]:
 @pytest.fixture
 def put(db: Db, company_id: str) -> Callable[..., None]:
     """Write a row as another client would: `put("lid-mapping", "1", '"2"', days=-1)`."""
+    creds = orjson.dumps(codec.encode_creds(init_auth_creds(), company_id=company_id)).decode()
+    db.execute("insert into whatsapp_auth (company_id, creds) values (%s, %s)", [company_id, creds])
 
     def write(key_type: str, key_id: str, value: str, days: float | None = None) -> None:
         db.execute(

@@ -114,7 +114,7 @@ async def test_renewal_in_the_background_notices_that_the_lease_is_lost(
 async def test_a_renewal_without_an_answer_is_not_a_loss(
     alice: Account, db: Any, company_id: str
 ) -> None:
-    await alice.open("supabase", company=company_id, lease=True, leaseTtl=3, retries=0)
+    await alice.open("supabase", company=company_id, lease=True, leaseTtl=3, giveUpAfter=0)
     lost = {"path": "rpc/renew_whatsapp_lease", "name": "lost-request"}
     await alice.call("fail", faults=[lost])
     await alice.call("met-faults")

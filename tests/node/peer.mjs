@@ -11,7 +11,7 @@
 //                       transactionOpts: Baileys' own
 //         kind memory
 //         kind folder       folder                  (the real useMultiFileAuthState)
-//         kind supabase     company, and options of examples/node: lease, leaseTtl, owner, retries, timeout; faults
+//         kind supabase     company, and options of examples/node: lease, leaseTtl, owner, create, giveUpAfter, timeout; faults
 //         kind plain-json   company                 (the old mistake: no BufferJSON)
 //     close                                                     null; the party is gone
 //     forget                                                    null; the party is gone, nothing is closed

@@ -34,7 +34,7 @@ export const makeClient = () => {
 	const faults = []
 	const waiting = []
 	const sent = []
-	const replay = () => Promise.all(sent.map(async send => (await send()).status))
+	const replay = () => Promise.all(sent.map(async ({ path, send }) => [path, (await send()).status]))
 	const faultsMet = () => new Promise(resolve => (faults.length ? waiting.push(resolve) : resolve()))
 	const watchedFetch = async (input, init) => {
 		const path = new URL(input).pathname.split('/rest/v1/')[1]
@@ -43,7 +43,7 @@ export const makeClient = () => {
 		requests.push({ method: init.method, path, headers, rows: Array.isArray(body) ? body.length : undefined })
 		const index = faults.findIndex(fault => path === fault.path)
 		const send = () => fetch(input, init)
-		if (init.method !== 'GET') sent.push(send)
+		if (init.method !== 'GET') sent.push({ path, send })
 		if (index < 0) return send()
 		const [fault] = faults.splice(index, 1)
 		if (!faults.length) waiting.splice(0).forEach(resolve => resolve())

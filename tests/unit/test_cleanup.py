@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from supabase_auth_state.cleanup import (
+    CLEANUP_LEASE,
     CleanupReport,
     parse_interval,
     run_cleanup,
@@ -20,6 +21,7 @@ from supabase_auth_state.errors import (
 )
 from supabase_auth_state.rest.backoff import Timing
 
+NAMED = {"company_id": CLEANUP_LEASE}
 STATS = {"rows": 7, "bytes": 700, "expired": 0, "by_type": {}, "by_company": []}
 
 
@@ -50,11 +52,19 @@ class FakeRest:
         await asyncio.sleep(0)
         return await getattr(self, function)(**params)
 
+    async def ask(
+        self, function: str, company_id: str, params: dict[str, Any], **options: Any
+    ) -> Any:
+        return await self.rpc(function, params)
+
+    async def do(self, function: str, params: dict[str, Any], **options: Any) -> None:
+        await self.rpc(function, params)
+
     async def acquire_whatsapp_lease(self, **params: Any) -> dict[str, Any]:
         if self.owner is not None:
-            return {"token": None, "owner": self.owner, "expires_at": None}
+            return {**NAMED, "token": None, "owner": self.owner, "expires_at": None}
         self.owner = params["p_owner"]
-        return {"token": 1, "expires_at": None}
+        return {**NAMED, "token": 1, "expires_at": None, "lapses": 0}
 
     async def release_whatsapp_lease(self, **params: Any) -> bool:
         self.owner = None
@@ -70,6 +80,12 @@ class FakeRest:
 
     async def whatsapp_storage_stats(self) -> dict[str, Any]:
         return STATS
+
+    async def in_background(self, work: Any) -> None:
+        await work
+
+    def deadline(self, seconds: float) -> str:
+        return str(seconds)
 
     async def close(self) -> None:
         self.closed = True

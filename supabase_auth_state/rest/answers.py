@@ -1,0 +1,151 @@
+"""What PostgREST answered, and whether it is the answer to this very request. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, TypeVar
+
+import orjson
+
+RECEIPT_HEADER = "x-whatsapp-receipt"
+"""The response header with which the database acknowledges a write: writer, number, time."""
+
+_MINIMAL = "return=minimal"
+_OTHER_SERVERS = frozenset({400, 404, 405, 426, 501})
+_LATE = re.compile(r"^whatsapp deadline: .* the time is ([0-9.]+)$")
+
+T = TypeVar("T")
+
+
+class NotTheAnswer(Exception):
+    """What came is not PostgREST's answer to the request. The message quotes nothing of it."""
+
+
+class NoReceipt(Exception):
+    """PostgREST says that rows were stored, without the database's receipt."""
+
+
+class Answer:
+    """An HTTP answer, read to its end.
+
+    Attributes:
+        status: the HTTP status.
+        headers: by name, in any case.
+        content: the body.
+        time: the database's time in seconds since 1970, when the answer names it.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.content = content
+        self.time: float | None = None
+
+    @cached_property
+    def json(self) -> Any:
+        """The body's JSON value, or None when it is not JSON."""
+        try:
+            return orjson.loads(self.content)
+        except orjson.JSONDecodeError:
+            return None
+
+    @property
+    def is_postgrests(self) -> bool:
+        """Whether this is an error as PostgREST answers it."""
+        return isinstance(self.json, dict) and {"code", "message"} <= self.json.keys()
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this is how another kind of server answers: a web page, a redirect, nothing.
+
+        A gateway in front of PostgREST that is busy, restricted or refuses a key is none.
+        """
+        if 300 <= self.status < 400:
+            return True
+        looks_like_it = "json" in self.headers.get("content-type", "") or self.json is not None
+        return not looks_like_it and (self.status < 300 or self.status in _OTHER_SERVERS)
+
+    @property
+    def late_at(self) -> float | None:
+        """The database's time when it refused the request as too late, else None."""
+        if self.is_postgrests and self.json["code"] == "PT408":
+            found = _LATE.match(str(self.json["message"]))
+            return None if found is None else float(found[1])
+        return None
+
+
+def result_of(
+    parse: Callable[[bytes], T], is_right: Callable[[Any], bool]
+) -> Callable[[Answer], T]:
+    """Return what reads the result of a function.
+
+    Args:
+        parse: makes the result of the body; may raise ``orjson.JSONDecodeError``.
+        is_right: whether a result is the answer to this request.
+    """
+
+    def read(answer: Answer) -> T:
+        if answer.status != 200:
+            raise NotTheAnswer(f"HTTP {answer.status} is no answer to the call of a function")
+        if not answer.content:
+            raise NotTheAnswer("the answer was empty")
+        try:
+            result = parse(answer.content)
+        except (TypeError, KeyError, AttributeError, ValueError):
+            pass
+        else:
+            if is_right(result):
+                return result
+        raise NotTheAnswer("what came is not PostgREST's answer to this request")
+
+    return read
+
+
+def stored_by(commit: str) -> Callable[[Answer], None]:
+    """Return what reads the answer to an upsert with ``return=minimal``.
+
+    Args:
+        commit: writer and number of the upsert.
+    """
+
+    def read(answer: Answer) -> None:
+        applied = answer.headers.get("preference-applied", "")
+        if answer.status not in {200, 201} or answer.content or _MINIMAL not in applied:
+            raise NotTheAnswer("what came does not acknowledge the rows")
+        _check_receipt(answer, commit)
+
+    return read
+
+
+def done_by(commit: str) -> Callable[[Answer], None]:
+    """Return what reads the answer of a function that writes and gives true or false.
+
+    Args:
+        commit: writer and number of the call.
+    """
+
+    def read(answer: Answer) -> None:
+        if answer.status != 200 or not isinstance(answer.json, bool):
+            raise NotTheAnswer("what came is not PostgREST's answer to this request")
+        _check_receipt(answer, commit)
+
+    return read
+
+
+def _check_receipt(answer: Answer, commit: str) -> None:
+    receipt = answer.headers.get(RECEIPT_HEADER)
+    if receipt is None:
+        raise NoReceipt
+    receipt_of, _, time = receipt.rpartition(":")
+    if receipt_of != commit:
+        raise NotTheAnswer("what came acknowledges another request")
+    answer.time = _seconds(time)
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
