@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
-from supabase_auth_state.auth_state.opening import finish
+from supabase_auth_state.rest.opening import finish
 from supabase_auth_state.types import SignalDataSet, SignalKeyStore
 
 _Rows = dict[str, dict[str, Any]]

@@ -18,10 +18,10 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from supabase_auth_state import codec
-from supabase_auth_state.auth_state.opening import Closing, Opening
 from supabase_auth_state.codec import Malformed, dump_json, has_surrogates
 from supabase_auth_state.codec.creds import init_auth_creds
 from supabase_auth_state.errors import CodecError, FolderError, UnreadKeyError
+from supabase_auth_state.rest.opening import Closing, Opening
 from supabase_auth_state.types import KEY_TYPES, Creds, KeyRef, SignalDataSet, Value
 
 from .atomic import replace

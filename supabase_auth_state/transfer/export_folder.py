@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from supabase_auth_state import codec
-from supabase_auth_state.auth_state.opening import finish
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.errors import (
     CodecError,
@@ -31,6 +30,7 @@ from supabase_auth_state.files.folder import (
 )
 from supabase_auth_state.rest.client import Rest, using_rest
 from supabase_auth_state.rest.connection import Client
+from supabase_auth_state.rest.opening import finish
 from supabase_auth_state.types import KeyRef, Value
 
 from .company import Company, read_company
