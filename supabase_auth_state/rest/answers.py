@@ -114,15 +114,34 @@ def stored_by(commit: str) -> Callable[[Answer], None]:
         applied = answer.headers.get("preference-applied", "")
         if answer.status not in {200, 201} or answer.content or _MINIMAL not in applied:
             raise NotTheAnswer("what came does not acknowledge the rows")
-        receipt = answer.headers.get(RECEIPT_HEADER)
-        if receipt is None:
-            raise NoReceipt
-        receipt_of, _, time = receipt.rpartition(":")
-        if receipt_of != commit:
-            raise NotTheAnswer("what came acknowledges another request")
-        answer.time = _seconds(time)
+        _check_receipt(answer, commit)
 
     return read
+
+
+def done_by(commit: str) -> Callable[[Answer], None]:
+    """Return what reads the answer of a function that writes and gives true or false.
+
+    Args:
+        commit: writer and number of the call.
+    """
+
+    def read(answer: Answer) -> None:
+        if answer.status != 200 or not isinstance(answer.json, bool):
+            raise NotTheAnswer("what came is not PostgREST's answer to this request")
+        _check_receipt(answer, commit)
+
+    return read
+
+
+def _check_receipt(answer: Answer, commit: str) -> None:
+    receipt = answer.headers.get(RECEIPT_HEADER)
+    if receipt is None:
+        raise NoReceipt
+    receipt_of, _, time = receipt.rpartition(":")
+    if receipt_of != commit:
+        raise NotTheAnswer("what came acknowledges another request")
+    answer.time = _seconds(time)
 
 
 def _seconds(text: str) -> float | None:

@@ -169,7 +169,9 @@ class Sender:
             attempt += 1
             log.info("%s; attempt %d in %.1f s", failure, attempt + 1, pause, extra=RETRIED)
             await self._timing.sleep(pause)
-        certain = attempt == 0 and not isinstance(failure, StoreUnavailable)
+        # PostgREST's errors have a code; a gateway that refuses may have passed the request on.
+        certain = attempt == 0 and failure.code is not None
+        certain = certain and not isinstance(failure, StoreUnavailable)
         if request.commit is not None and not certain and not request.harmless_late:
             # Copies of this write may still be on their way.
             await self._timing.sleep(max(deadline - now(), 0.0))

@@ -52,6 +52,14 @@ class FakeRest:
         await asyncio.sleep(0)
         return await getattr(self, function)(**params)
 
+    async def ask(
+        self, function: str, company_id: str, params: dict[str, Any], **options: Any
+    ) -> Any:
+        return await self.rpc(function, params)
+
+    async def do(self, function: str, params: dict[str, Any], **options: Any) -> None:
+        await self.rpc(function, params)
+
     async def acquire_whatsapp_lease(self, **params: Any) -> dict[str, Any]:
         if self.owner is not None:
             return {**NAMED, "token": None, "owner": self.owner, "expires_at": None}

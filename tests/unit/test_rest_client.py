@@ -321,6 +321,16 @@ async def test_a_clock_that_is_wrong_is_set_by_the_refusal(rest: Rest, api: Any)
     assert deadlines[1] == pytest.approx(TIME + 30, abs=1)
 
 
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+async def test_a_refusal_of_a_gateway_is_told_when_no_copy_can_land(
+    rest: Rest, api: Any, clock: Clock, status: int
+) -> None:
+    api.post(url__startswith=WRITE).mock(return_value=httpx.Response(status, html="<h1>No</h1>"))
+    with pytest.raises(StoreError):
+        await write(rest)
+    assert clock.time - 1000 >= 30
+
+
 @pytest.mark.parametrize("status", [401, 403, 409])
 async def test_a_refusal_after_an_unknown_outcome_is_told_when_no_copy_can_land(
     rest: Rest, api: Any, clock: Clock, status: int
