@@ -21,7 +21,7 @@
     └── StoreError                PostgREST answered no, or did not answer
         ├── StoreUnavailable      timeout, connection loss, 5xx: the only one that is retried
         ├── AccessDenied          401, 403, 42501: the key or the grants
-        ├── SchemaMissing         the migrations are not applied, or not seen by the API yet
+        ├── SchemaMissing         the migrations are not applied, or the API does not see them
         ├── ProjectRestricted     402, 540, 25006: over quota, paused or read-only
         ├── WriteRefused          409 PT409: a lease or a newer commit stands against this write
         ├── StateRolledBack       409 PT409: the database was set back to an earlier moment
@@ -232,7 +232,7 @@ class UnreadKeyError(SupabaseAuthStateError):
 
 
 class CompanyNotFound(SupabaseAuthStateError):
-    """The company has neither creds nor keys, and it was opened with ``create=False``.
+    """The company has neither creds nor keys, and none were to be made.
 
     Attributes:
         company_id: the company.
@@ -365,7 +365,7 @@ class AccessDenied(StoreError):
 
 
 class SchemaMissing(StoreError):
-    """The tables or functions are not there: apply the migrations with ``supabase db push``."""
+    """The tables or functions are not there, or the API does not expose their schema."""
 
 
 class ProjectRestricted(StoreError):

@@ -64,9 +64,14 @@ def fresh_stack(local_stack: LocalStack) -> Iterator[Callable[..., LocalStack]]:
     with ExitStack() as opened:
 
         def make(
-            *, default_privileges: DefaultPrivileges = "new", migrate: bool = False
+            *,
+            default_privileges: DefaultPrivileges = "new",
+            migrate: bool = False,
+            https: bool = False,
         ) -> LocalStack:
-            fresh = local_stack.fresh(default_privileges=default_privileges, migrate=migrate)
+            fresh = local_stack.fresh(
+                default_privileges=default_privileges, migrate=migrate, https=https
+            )
             return opened.enter_context(fresh)
 
         yield make

@@ -2,8 +2,8 @@
 -- Works with supabase-auth-state 0.3; 0.1 and 0.2 go on working beside it.
 
 -- Replaces values of a company in one transaction. p_keys is [[key_type, key_id, value, updated_at], …], where a null
--- value deletes; p_creds is [creds, updated_at], or null to leave the creds as they are. Times are seconds since 1970,
--- and null is now. The client family of a company that has creds already stays as it is. Returns the receipt.
+-- value deletes; p_creds is [creds, updated_at], or null to leave the creds as they are. Times are timestamps as in an
+-- upsert, and null is now. The client family of a company that has creds already stays as it is. Returns the receipt.
 create function public.replace_whatsapp_state(
   p_company_id text, p_keys jsonb, p_creds jsonb default null, p_client_family text default 'baileys')
 returns jsonb
@@ -14,14 +14,14 @@ as $$
 begin
   if public.whatsapp_enter(p_company_id) then
     insert into public.whatsapp_keys (company_id, key_type, key_id, value, updated_at)
-    select p_company_id, r.entry ->> 0, r.entry ->> 1, r.entry -> 2, coalesce(to_timestamp((r.entry ->> 3)::float8), now())
+    select p_company_id, r.entry ->> 0, r.entry ->> 1, r.entry -> 2, coalesce((r.entry ->> 3)::timestamptz, now())
     from jsonb_array_elements(p_keys) as r (entry)
     -- All writers take the rows in one order, so that two of them never wait for each other.
     order by (r.entry ->> 0) collate "C", (r.entry ->> 1) collate "C"
     on conflict (company_id, key_type, key_id) do update set value = excluded.value, updated_at = excluded.updated_at;
     if p_creds is not null then
       insert into public.whatsapp_auth (company_id, creds, client_family, updated_at)
-      values (p_company_id, p_creds -> 0, p_client_family, coalesce(to_timestamp((p_creds ->> 1)::float8), now()))
+      values (p_company_id, p_creds -> 0, p_client_family, coalesce((p_creds ->> 1)::timestamptz, now()))
       on conflict (company_id) do update set creds = excluded.creds, updated_at = excluded.updated_at;
     end if;
   end if;
@@ -84,7 +84,7 @@ as $$
     from (select decode(p_identity_public, 'base64') as bytes) d
     cross join lateral generate_series(0, length(d.bytes) - 1) as n (place)
   ), form as (
-    select jsonb_build_object('type', 'Buffer', 'data', p_identity_public) as public
+    select jsonb_build_object('type', 'Buffer', 'data', p_identity_public) as identity
     union all select jsonb_build_object('type', 'Buffer', 'data', jsonb_agg(b.value order by b.place)) from byte b
     union all select jsonb_object_agg(b.place, b.value) from byte b
   )
@@ -93,9 +93,9 @@ as $$
   from form f
   join public.whatsapp_auth a
     on hashtextextended((a.creds -> 'registrationId')::text || (a.creds -> 'signedIdentityKey' -> 'public')::text, 0)
-      = hashtextextended(p_registration_id::text || f.public::text, 0)
+      = hashtextextended(p_registration_id::text || f.identity::text, 0)
   where a.company_id <> p_company_id and a.creds -> 'registrationId' = to_jsonb(p_registration_id)
-    and a.creds -> 'signedIdentityKey' -> 'public' = f.public
+    and a.creds -> 'signedIdentityKey' -> 'public' = f.identity
 $$;
 
 comment on function public.import_whatsapp_state(text) is 'Deprecated: for clients of 0.2. Since 0.3 an import is upserts.';

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from supabase_auth_state.errors import ConfigurationError
 
@@ -42,29 +41,14 @@ async def run_delete(args: argparse.Namespace, console: Console) -> int:
 
 
 async def _confirmed(company_id: str, console: Console) -> bool:
-    """Ask on standard error, since standard output is for results.
+    """Return whether a person types the company's id.
 
     Raises:
-        ConfigurationError: standard input is no terminal.
+        ConfigurationError: there is no terminal to ask at.
     """
-    if not sys.stdin.isatty():
+    typed = await console.ask(
+        f"delete company {company_id!r} with all its keys and its creds? type its id:"
+    )
+    if typed is None:
         raise ConfigurationError("--yes is needed where delete cannot ask at a terminal")
-    console.say(f"delete company {company_id!r} with all its keys and its creds? type its id: ")
-    return (await _read_line()).strip() == company_id
-
-
-async def _read_line() -> str:
-    """Return a line of the terminal; Ctrl-C ends the wait at once."""
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    try:
-        loop.add_reader(sys.stdin, ready.set)
-    except NotImplementedError:  # Windows has no readers of terminals
-        return await asyncio.to_thread(sys.stdin.readline)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(sys.stdin)
-    return sys.stdin.readline()
+    return typed == company_id

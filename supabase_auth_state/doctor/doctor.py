@@ -32,6 +32,7 @@ async def diagnose(rest: Rest, company_id: str) -> DoctorReport:
 
     Raises:
         ConfigurationError: the company_id is none.
+        CompanyNotFound: the company is not in the database.
         StoreError: the database refused or did not answer.
     """
     check_company_id(company_id)
@@ -59,6 +60,7 @@ async def repair(
         LeaseHeld: another process owns the company.
         FolderError: the backup cannot be written, and nothing was changed.
         ConfigurationError: the company_id is none.
+        CompanyNotFound: the company is not in the database.
         StoreError: the database refused (nothing was changed) or did not answer (all of it may have
             been; a second repair finds out).
     """
@@ -79,7 +81,7 @@ async def repair(
 
 async def _read(rest: Rest, company_id: str) -> tuple[Company, list[str]]:
     """Return a company, and the other companies that hold the same linked device."""
-    company = await read_company(rest, company_id)
+    company = (await read_company(rest, company_id)).known()
     device = device_in(company.documents, company_id, company.family or codec.BAILEYS)
     return company, await companies_of_device(rest, device, company_id)
 

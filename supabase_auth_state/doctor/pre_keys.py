@@ -22,7 +22,7 @@ from typing import Any
 
 from supabase_auth_state import codec
 from supabase_auth_state.config import check_company_id
-from supabase_auth_state.errors import ConfigurationError
+from supabase_auth_state.errors import ConfigurationError, UnfinishedImport
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.transfer.backups import back_up_company
 from supabase_auth_state.transfer.company import list_pages, read_company
@@ -158,7 +158,9 @@ async def pre_key_report(rest: Rest, company_id: str) -> PreKeyReport:
         company_id: the company.
 
     Raises:
-        ConfigurationError: the company has no creds, or these do not count pre-keys.
+        ConfigurationError: the creds do not count pre-keys.
+        CompanyNotFound: the company is not in the database.
+        UnfinishedImport: the company has keys and no creds.
         CodecError: the creds cannot be read.
         StoreError: the database refused or did not answer.
     """
@@ -169,7 +171,12 @@ async def pre_key_report(rest: Rest, company_id: str) -> PreKeyReport:
         keys += found
         if len(found) < len(page.keys):
             break
-    return summarize(company_id, read_counters(company_id, page.creds, page.family), keys)
+    creds, family = page.creds, page.family
+    if creds is None:
+        # Keys of other types decide whether the company is unknown or unfinished.
+        company = (await read_company(rest, company_id)).with_creds()
+        creds, family = company.creds, company.family
+    return summarize(company_id, read_counters(company_id, creds, family), keys)
 
 
 async def reap_pre_keys(
@@ -188,8 +195,9 @@ async def reap_pre_keys(
         backup_folder: where to put the backup; made when missing.
 
     Raises:
-        ConfigurationError: ``keep_newest`` is too low, the company has no creds, or these do not
-            count pre-keys.
+        ConfigurationError: ``keep_newest`` is too low, or the creds do not count pre-keys.
+        CompanyNotFound: the company is not in the database.
+        UnfinishedImport: the company has keys and no creds.
         LeaseHeld: another process owns the company.
         FolderError: the backup cannot be written, and nothing was deleted.
         CodecError: the creds cannot be read.
@@ -202,7 +210,7 @@ async def reap_pre_keys(
             f"{FEWEST_KEPT} of one first upload; keep at least so many"
         )
     async with owned_for(rest, company_id, "pre-key reaper") as lease:
-        company = await read_company(rest, company_id)
+        company = (await read_company(rest, company_id)).with_creds()
         counters = read_counters(company_id, company.creds, company.family)
         keys = [key for key in company.keys if key.ref.key_type == _TYPE]
         numbers = [pre_key_number(key.ref.key_id) for key in keys]
@@ -224,11 +232,12 @@ def read_counters(company_id: str, creds: Document | None, family: str | None) -
     """Return what a company's creds say of pre-keys, under Baileys' names in every client family.
 
     Raises:
-        ConfigurationError: there are no creds, or they do not count pre-keys.
+        ConfigurationError: they do not count pre-keys.
+        UnfinishedImport: there are no creds.
         CodecError: the creds cannot be read.
     """
     if creds is None or family is None:
-        raise ConfigurationError(f"company {company_id!r} has no creds: is this the right company?")
+        raise UnfinishedImport(company_id)
     value = codec.decode_creds(creds.json, company_id=company_id, family=family)
     next_id, first = value.get("nextPreKeyId"), value.get("firstUnuploadedPreKeyId")
     if type(next_id) is not int or type(first) is not int or not 1 <= first <= next_id:

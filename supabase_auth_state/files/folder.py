@@ -294,7 +294,7 @@ def write_folder(
             id could not be read back from its file name.
         CodecError: a value cannot be encoded.
     """
-    target = Path(path).resolve()
+    target = Path(os.path.realpath(path))
     keys = list(keys)
     _refuse_unless_empty(target)
     _refuse_ambiguous([key.ref for key in keys])

@@ -256,7 +256,7 @@ def use_multi_file_auth_state(
         FolderError: it is not a folder; its ``creds.json`` cannot be read; or there is none, but
             a whole copy of it. Such a folder is never opened as one without creds.
     """
-    path = Path(folder).resolve()
+    path = Path(os.path.realpath(folder))
 
     async def open_it() -> FolderAuthState:
         disk = _Disk(path)

@@ -244,8 +244,11 @@ class Rest:
             await self._connection.close()
 
     async def _close_later(self, tasks: set[asyncio.Task[None]]) -> None:
-        await asyncio.wait(tasks)
-        await self._connection.close()
+        try:
+            await asyncio.wait(tasks)
+        finally:
+            # Also when the event loop ends before them.
+            await self._connection.close()
 
 
 def open_rest(

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from supabase_auth_state.codec import to_base64
-from supabase_auth_state.errors import ConfigurationError, FamilyMismatch, StoreUnavailable
+from supabase_auth_state.errors import (
+    CompanyNotFound,
+    FamilyMismatch,
+    UnfinishedImport,
+)
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.types import KeyRef
 
@@ -63,6 +67,27 @@ class Company:
         if self.family not in {None, family}:
             raise FamilyMismatch(self.company_id, stored=str(self.family), wanted=family)
         return self
+
+    def known(self) -> Self:
+        """Return this company if it has any row.
+
+        Raises:
+            CompanyNotFound: it has none.
+        """
+        if not self.documents:
+            raise CompanyNotFound(self.company_id)
+        return self
+
+    def with_creds(self) -> Self:
+        """Return this company if it has creds.
+
+        Raises:
+            CompanyNotFound: it has no row.
+            UnfinishedImport: it has keys only.
+        """
+        if self.is_unfinished:
+            raise UnfinishedImport(self.company_id)
+        return self.known()
 
 
 @dataclass(frozen=True)
@@ -121,10 +146,10 @@ async def list_pages(
             {"p_after": after and list(after), "p_limit": _PAGE},
             parse=_parse_page,
         )
-        page, size = _page(answer, company_id), answer["size"]
+        page: Page = answer["page"]
         yield page
         keys = page.keys
-        if not keys or (len(keys) < _PAGE and size < _SURELY_NOT_CUT):
+        if not keys or (len(keys) < _PAGE and answer["size"] < _SURELY_NOT_CUT):
             return
         after = keys[-1].ref
 
@@ -151,30 +176,14 @@ async def companies_of_device(rest: Rest, device: Device | None, company_id: str
 
 
 def _parse_page(content: bytes) -> dict[str, Any]:
-    return {**orjson.loads(content), "size": len(content)}
-
-
-def _page(answer: Any, company_id: str) -> Page:
-    try:
-        keys = [
+    answer = orjson.loads(content)
+    page = Page(
+        [
             Document(KeyRef(key_type, key_id), stored, updated_at)
             for key_type, key_id, stored, updated_at, _ in answer["keys"]
         ]
-        if answer["auth"] is None:
-            return Page(keys)
+    )
+    if answer["auth"] is not None:
         creds, family, created_at, updated_at = answer["auth"]
-    except (TypeError, KeyError, ValueError):
-        pass
-    else:
-        return Page(keys, Document(CREDS, creds, updated_at), family, created_at)
-    raise StoreUnavailable(
-        f"listing company {company_id!r}: the answer is not that of list_whatsapp_company"
-    )
-
-
-def not_in_database(company_id: str) -> ConfigurationError:
-    """Return the error that says that there are no rows of a company."""
-    return ConfigurationError(
-        f"company {company_id!r} is not in the database; `supabase-auth-state stats` lists those "
-        "that are"
-    )
+        page = Page(page.keys, Document(CREDS, creds, updated_at), family, created_at)
+    return {"company_id": answer["company_id"], "page": page, "size": len(content)}

@@ -6,21 +6,18 @@ import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.errors import VerificationFailed
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.rest.connection import Client
 
 from .backups import DIRECTORY, back_up_company
-from .company import Company, not_in_database, read_company
+from .company import Company, read_company
 from .company_writer import CompanyWriter, owned_for
 from .documents import name_of
 from .quiet import located
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class DeleteReport:
 async def delete_company(
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
     backup_dir: str | os.PathLike[str] | None = None,
 ) -> DeleteReport:
@@ -71,7 +68,7 @@ async def delete_company(
             when absent.
 
     Raises:
-        ConfigurationError: the company is not in the database.
+        CompanyNotFound: the company is not in the database.
         LeaseHeld: another process owns the company; nothing is deleted.
         FolderError: the backup cannot be written; nothing is deleted.
         VerificationFailed: there are rows of the company afterwards.
@@ -83,9 +80,7 @@ async def delete_company(
         using_rest(settings, client=client) as rest,
         owned_for(rest, company_id, "delete") as lease,
     ):
-        company = await read_company(rest, company_id)
-        if not company.documents:
-            raise not_in_database(company_id)
+        company = (await read_company(rest, company_id)).known()
         backup = await asyncio.to_thread(back_up_company, company, directory)
         await CompanyWriter(lease).delete_company()
         _refuse_remains(await read_company(rest, company_id))

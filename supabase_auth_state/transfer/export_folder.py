@@ -10,14 +10,13 @@ import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state import codec
 from supabase_auth_state.auth_state.opening import finish
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.errors import (
     CodecError,
-    ConfigurationError,
     FolderError,
     VerificationFailed,
     some_of,
@@ -31,17 +30,14 @@ from supabase_auth_state.files.folder import (
     write_folder,
 )
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.rest.connection import Client
 from supabase_auth_state.types import KeyRef, Value
 
-from .company import Company, not_in_database, read_company
+from .company import Company, read_company
 from .company_writer import owned_for
 from .documents import CREDS, Document, decoded, encoded, folder_documents, name_of
 from .progress import Progress, silent
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ async def export_folder(
     folder: str | os.PathLike[str],
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
     force: bool = False,
     lease: bool = True,
@@ -105,7 +101,8 @@ async def export_folder(
 
     Raises:
         FolderError: the folder is not empty, or in use, or cannot be written.
-        ConfigurationError: the company is not in the database.
+        CompanyNotFound: the company is not in the database.
+        UnfinishedImport: the company has keys and no creds.
         LeaseHeld: another process owns the company.
         FamilyMismatch: the rows are not of Baileys' family.
         CodecError: a row cannot be read for certain; nothing is written.
@@ -166,14 +163,13 @@ def read_values(company: Company) -> dict[KeyRef, Value]:
     """Return every value of a company.
 
     Raises:
-        ConfigurationError: the company is not in the database.
+        CompanyNotFound: the company is not in the database.
+        UnfinishedImport: the company has keys and no creds.
         CodecError: a value cannot be read for certain.
     """
-    if CREDS not in company.documents:
-        raise _missing(company)
     values = {}
     failed: list[CodecError] = []
-    for ref, document in company.documents.items():
+    for ref, document in company.with_creds().documents.items():
         try:
             values[ref] = decoded(document, company.company_id)
         except CodecError as error:
@@ -181,15 +177,6 @@ def read_values(company: Company) -> dict[KeyRef, Value]:
     if failed:
         raise _unreadable(company, failed)
     return values
-
-
-def _missing(company: Company) -> ConfigurationError:
-    if company.is_unfinished:
-        return ConfigurationError(
-            f"company {company.company_id!r} has keys in the database but no creds: an import was "
-            "broken off; run it again"
-        )
-    return not_in_database(company.company_id)
 
 
 def _unreadable(company: Company, failed: list[CodecError]) -> CodecError:

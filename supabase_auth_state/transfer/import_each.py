@@ -5,43 +5,34 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state import codec
 from supabase_auth_state.codec import Malformed
 from supabase_auth_state.config import Settings
 from supabase_auth_state.errors import (
-    AccessDenied,
     CodecError,
     FolderError,
-    ProjectRestricted,
-    SchemaMissing,
-    StoreUnavailable,
     SupabaseAuthStateError,
     some_of,
 )
 from supabase_auth_state.files.names import CREDS_FILE
 from supabase_auth_state.files.reading import read_document
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.rest.connection import Client
 
 from .documents import Device, device_of
 from .import_folder import ImportReport, import_into
+from .many import FATAL, ManyCompanies, work_through
 from .quiet import located
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
 CONCURRENCY = 4
 
 # Hidden folders, and those that an export moved aside.
 _LEFT_OUT = re.compile(r"^\.|\.backup-[0-9]{8}T[0-9]{6}Z")
-# With these, the import of the next company would fail too.
-_FATAL = (AccessDenied, ProjectRestricted, SchemaMissing, StoreUnavailable)
 
 
 @dataclass(frozen=True)
@@ -54,7 +45,7 @@ class ImportOutcome:
 
 
 @dataclass
-class ImportEachReport:
+class ImportEachReport(ManyCompanies):
     """How far an import of many companies has come. It changes while the import runs.
 
     Attributes:
@@ -67,31 +58,11 @@ class ImportEachReport:
 
     imported: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
-    under_way: list[str] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
-    _began: float = field(default_factory=time.monotonic, repr=False)
 
     @property
     def done(self) -> int:
         """How many companies are imported or failed."""
         return len(self.imported) + len(self.failed)
-
-    @property
-    def total(self) -> int:
-        """How many companies there are."""
-        return self.done + len(self.under_way) + len(self.waiting)
-
-    @property
-    def per_second(self) -> float:
-        """How many companies were done in a second, on average; 0 before the first is."""
-        seconds = time.monotonic() - self._began
-        return self.done / seconds if seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """How long the rest will take at this rate, or None before the first company is done."""
-        rate = self.per_second
-        return (self.total - self.done) / rate if rate else None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -115,12 +86,6 @@ class ImportEachReport:
             if companies:
                 yield f"{what}: {len(companies)} ({some_of(companies)})"
 
-    def begin(self) -> str:
-        """Note that the import of the next company begins, and return the company."""
-        company_id = self.waiting.pop(0)
-        self.under_way.append(company_id)
-        return company_id
-
     def end(self, outcome: ImportOutcome) -> None:
         """Note how the import of a company ended."""
         self.under_way.remove(outcome.company_id)
@@ -131,7 +96,7 @@ class ImportEachReport:
 async def import_each(
     parent: str | os.PathLike[str],
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
     concurrency: int = CONCURRENCY,
     on_outcome: Callable[[ImportOutcome], object] = lambda _: None,
@@ -165,31 +130,14 @@ async def import_each(
     report.waiting.extend(names)
     async with using_rest(settings, client=client) as rest:
 
-        async def work() -> None:
-            while report.waiting:
-                company_id = report.begin()
-                before = same_device.get(company_id, ())
-                outcome = await _import(folder, company_id, rest, before, options)
-                report.end(outcome)
-                on_outcome(outcome)
+        async def work(company_id: str) -> None:
+            before = same_device.get(company_id, ())
+            outcome = await _import(folder, company_id, rest, before, options)
+            report.end(outcome)
+            on_outcome(outcome)
 
-        await _all_of([asyncio.ensure_future(work()) for _ in range(concurrency)])
+        await work_through(report, work, concurrency=concurrency)
     return report
-
-
-async def _all_of(workers: Sequence[asyncio.Future[None]]) -> None:
-    """Wait for all workers; if one fails or the caller is cancelled, end the others first."""
-    try:
-        await asyncio.gather(*workers)
-    except asyncio.CancelledError:
-        # They are cancelled already. A second time, and they would not give their leases back.
-        await asyncio.wait(workers)
-        raise
-    except BaseException:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.wait(workers)
-        raise
 
 
 async def _import(
@@ -198,23 +146,31 @@ async def _import(
     try:
         folder = located(parent / name)
         report = await import_into(rest, folder, name, same_device=same_device, **options)
-    except _FATAL:
+    except FATAL:
         raise
     except SupabaseAuthStateError as error:
         return ImportOutcome(name, None, error)
     return ImportOutcome(name, report, None)
 
 
-def _look(parent: Path) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the names of the subfolders, and which names before it are of the same device."""
+def company_folders(parent: str | os.PathLike[str]) -> list[Path]:
+    """Return the subfolders of a folder that are named after a company, in order.
+
+    Raises:
+        FolderError: it is no folder.
+    """
+    folder = located(parent)
     try:
-        names = sorted(
-            path.name
-            for path in parent.iterdir()
-            if path.is_dir() and not _LEFT_OUT.search(path.name)
+        return sorted(
+            path for path in folder.iterdir() if path.is_dir() and not _LEFT_OUT.search(path.name)
         )
     except OSError as exc:
-        raise FolderError(f"cannot list {parent}: {exc.strerror}") from exc
+        raise FolderError(f"cannot list {folder}: {exc.strerror}") from exc
+
+
+def _look(parent: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the names of the subfolders, and which names before it are of the same device."""
+    names = [path.name for path in company_folders(parent)]
     first: dict[Device, str] = {}
     same = {}
     for name in names:

@@ -7,13 +7,14 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.errors import FolderError
 from supabase_auth_state.files.folder import FolderContents
 from supabase_auth_state.files.source import read_source
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.rest.connection import Client
 
 from .backups import back_up_folder
 from .copy_in import CopyIn
@@ -21,10 +22,6 @@ from .copy_report import CopyReport, counts
 from .folder_source import refuse_broken, refuse_without_creds, refuse_wrong_path, source_of
 from .progress import Progress, silent
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +59,7 @@ async def import_folder(
     folder: str | os.PathLike[str],
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
     force: bool = False,
     skip_broken: bool = False,

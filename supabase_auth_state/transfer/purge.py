@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state import codec
 from supabase_auth_state.config import Settings, check_company_id
@@ -19,6 +19,7 @@ from supabase_auth_state.files.atomic import sync_folder
 from supabase_auth_state.files.folder import FolderContents
 from supabase_auth_state.files.names import CREDS_FILE, parse_file_name
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.rest.connection import Client
 from supabase_auth_state.types import KeyRef
 
 from .backups import back_up_folder, find_backup
@@ -40,10 +41,6 @@ from .documents import (
     unneeded_mappings,
 )
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
 AFTER_DAYS = 7.0
 
@@ -114,7 +111,7 @@ async def purge_files(
     folder: str | os.PathLike[str],
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
     after_days: float = AFTER_DAYS,
     backup_dir: str | os.PathLike[str] | None = None,
@@ -139,6 +136,7 @@ async def purge_files(
 
     Raises:
         FolderError: it is no folder, or in use, or a file cannot be removed.
+        CompanyNotFound: the company is not in the database.
         FamilyMismatch: the rows belong to another kind of client.
         StoreError: the database refused or did not answer.
     """
@@ -147,7 +145,7 @@ async def purge_files(
     directory = None if backup_dir is None else located(backup_dir)
     contents = await read_quiet_folder(path, quiet_for=quiet_for)
     async with using_rest(settings, client=client) as rest:
-        company = (await read_company(rest, company_id)).of_family(codec.BAILEYS)
+        company = (await read_company(rest, company_id)).known().of_family(codec.BAILEYS)
     found = _Comparison.of(contents, company)
     obstacles = (*_too_young(company, after_days), *found.obstacles)
     remove = yes and not obstacles
@@ -170,7 +168,7 @@ async def purge_files(
 
 def _too_young(company: Company, after_days: float) -> Iterator[str]:
     if company.created_at is None:
-        yield f"company {company.company_id!r} is not in the database"
+        yield f"company {company.company_id!r} has keys in the database, and no creds"
         return
     age = timedelta(seconds=max(time.time() - company.created_at, 0))
     if age < timedelta(days=after_days):

@@ -46,8 +46,17 @@ async def read_quiet_folder(
 
 
 def located(folder: str | os.PathLike[str]) -> Path:
-    """Return the real path of a folder."""
-    return Path(folder).resolve()
+    """Return the real path of a folder.
+
+    Raises:
+        FolderError: it is no path.
+    """
+    try:
+        # Not `Path.resolve`, which raises RuntimeError for a symbolic link to itself.
+        return Path(os.path.realpath(folder))
+    except ValueError:
+        problem = f"{str(folder)[:40]!r} is no path of a folder"
+    raise FolderError(problem)
 
 
 async def refuse_if_changed(folder: Path, since: FolderSnapshot) -> None:

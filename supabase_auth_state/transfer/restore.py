@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.files.folder import FolderContents, read_files
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.rest.connection import Client
 
 from .backups import Backup, read_backup
 from .copy_in import CopyIn
@@ -21,10 +22,6 @@ from .folder_source import broken_keys, refuse_broken, refuse_without_creds
 from .plan import Source
 from .progress import Progress, silent
 from .quiet import located
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +47,7 @@ async def restore_backup(
     backup: str | os.PathLike[str],
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
     force: bool = False,
     skip_broken: bool = False,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state import codec
 from supabase_auth_state.config import Settings, check_company_id
@@ -16,15 +16,12 @@ from supabase_auth_state.files.folder import FolderContents
 from supabase_auth_state.files.names import CREDS_FILE
 from supabase_auth_state.files.source import read_source
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.rest.connection import Client
 from supabase_auth_state.types import KeyRef
 
 from .company import Company, read_company
 from .documents import Match, folder_documents, match, name_of, unneeded_mappings
 from .quiet import located
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
 _SHOWN = 20
 
@@ -111,7 +108,7 @@ async def verify_folder(
     folder: str | os.PathLike[str],
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
 ) -> VerifyReport:
     """Compare a folder with a company's rows; nothing is written.
@@ -124,6 +121,7 @@ async def verify_folder(
 
     Raises:
         FolderError: it is no folder.
+        CompanyNotFound: the company is not in the database.
         FamilyMismatch: the rows belong to another kind of client.
         StoreError: the database refused or did not answer.
     """
@@ -131,7 +129,7 @@ async def verify_folder(
     path = located(folder)
     contents = await asyncio.to_thread(read_source, path)
     async with using_rest(settings, client=client) as rest:
-        company = (await read_company(rest, company_id)).of_family(codec.BAILEYS)
+        company = (await read_company(rest, company_id)).known().of_family(codec.BAILEYS)
     return compare(path, contents, company)
 
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
+from postgrest import AsyncPostgrestClient
 
-from supabase_auth_state import InvalidRequest, LeaseLost, Rest, StoreUnavailable
+from supabase_auth_state import (
+    ConfigurationError,
+    InvalidRequest,
+    LeaseLost,
+    Rest,
+    Settings,
+    StoreUnavailable,
+    WriteRefused,
+    open_rest,
+)
 from supabase_auth_state.auth_state.feature_flag import newest_change
 from supabase_auth_state.leases.lease import acquire_lease
 from supabase_auth_state.transfer.company import (
@@ -16,7 +27,12 @@ from supabase_auth_state.transfer.company import (
     companies_of_device,
     read_company,
 )
-from supabase_auth_state.transfer.company_writer import Change, CompanyWriter, batches
+from supabase_auth_state.transfer.company_writer import (
+    Change,
+    CompanyWriter,
+    batches,
+    refuse_if_owned,
+)
 from supabase_auth_state.transfer.documents import CREDS, Device, Document
 from supabase_auth_state.types import KeyRef
 from tests.values import array, buffer, indexed
@@ -176,21 +192,28 @@ async def test_a_deletion_leaves_other_companies_alone(
     assert await stored(rest, other) == [key("1", ["0"])]
 
 
-async def test_a_deletion_says_what_it_deleted(
+async def test_a_request_that_lands_twice_or_late_changes_nothing(
     rest: Rest, company_id: str, writer: CompanyWriter
 ) -> None:
-    await upsert(writer, key("1", ["0"]), key("2", ["0"]))
-    await writer.upsert_creds(creds({"a": 1}))
-    receipts = [
-        await rest.rpc(
-            "delete_whatsapp_company", {"p_company_id": company_id}, headers=writer._lease.headers
-        )
-        for _ in range(2)
-    ]
-    assert receipts == [
-        {"company_id": company_id, "keys": 2, "creds": True},
-        {"company_id": company_id, "keys": 0, "creds": False},
-    ]
+    await upsert(writer, key("1", ["0"]))
+    numbers = writer.lease.writer
+    commit = numbers.next_commit(writer.lease.headers)
+    params = {"p_company_id": company_id, "p_keys": [["device-list", "1", ["7"], None]]}
+    receipt = await rest.rpc("replace_whatsapp_state", params, commit=commit)
+    assert receipt["commit"] == str(commit)
+    await upsert(writer, key("1", ["8"]))
+    for function, arguments in (
+        ("replace_whatsapp_state", params),
+        ("delete_whatsapp_company", {"p_company_id": company_id}),
+    ):
+        with pytest.raises(WriteRefused, match="a later request of the same writer"):
+            await rest.rpc(function, arguments, commit=commit)
+    assert await stored(rest, company_id) == [key("1", ["8"])]
+    again = numbers.next_commit(writer.lease.headers)
+    await rest.rpc("delete_whatsapp_company", {"p_company_id": company_id}, commit=again)
+    receipt = await rest.rpc("replace_whatsapp_state", params, commit=again)
+    assert receipt["commit"] == str(again)
+    assert await stored(rest, company_id) == []
 
 
 # Owners
@@ -202,7 +225,7 @@ async def test_who_lost_the_company_writes_nothing(
     await upsert(writer, key("1", ["0"]))
     await writer.upsert_creds(creds({"a": 1}))
     before = await stored(rest, company_id)
-    token = writer._lease.token
+    token = writer.lease.token
     await rest.rpc("release_whatsapp_lease", {"p_company_id": company_id, "p_token": token})
     await acquire_lease(rest, company_id, owner="another")
     for attempt in (
@@ -213,7 +236,7 @@ async def test_who_lost_the_company_writes_nothing(
         lambda: writer.replace(Change.of([], [KeyRef("device-list", "1")])),
         writer.delete_company,
     ):
-        writer._lease.lost.clear()
+        writer.lease.lost.clear()
         with pytest.raises(LeaseLost):
             await attempt()
     assert await stored(rest, company_id) == before
@@ -250,14 +273,12 @@ async def test_a_status_says_whether_there_are_creds_and_keys(
     assert await status() == ("baileys", 2, TIME + 9)
 
 
-class Stranger:
+def stranger(answer: Any) -> Rest:
     """Something that answers every call alike, and is not our database."""
-
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-
-    async def rpc(self, function: str, params: Any, *, parse: Any = None, **_: Any) -> Any:
-        return (self.answer, 10) if parse else self.answer
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
+    url = "http://stranger.test/rest/v1"
+    client = AsyncPostgrestClient(url, http_client=httpx.AsyncClient(transport=transport))
+    return open_rest(Settings(url=url, key="x", timeout=1, give_up_after=0), client=client)
 
 
 @pytest.mark.parametrize(
@@ -266,13 +287,14 @@ class Stranger:
      {"keys": [["a"]], "auth": None}, {"keys": [], "auth": [1]}, {"keys": []}, "ok", 7],
 )  # fmt: skip
 async def test_what_is_not_the_answer_is_never_taken_for_nothing_stored(answer: Any) -> None:
-    stranger: Any = Stranger(answer)
+    rest = stranger(answer)
     for attempt in (
-        read_company(stranger, "7"),
-        newest_change(stranger, "7"),
-        companies_of_device(stranger, Device(7, b"1"), "7"),
+        read_company(rest, "7"),
+        newest_change(rest, "7"),
+        refuse_if_owned(rest, "7"),
+        companies_of_device(rest, Device(7, b"1"), "7"),
     ):
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises((StoreUnavailable, ConfigurationError)):
             await attempt
 
 
@@ -328,7 +350,7 @@ async def test_other_devices_are_not_found(
 
 
 async def test_creds_that_do_not_say_which_device_they_are_are_not_compared() -> None:
-    assert await companies_of_device(Stranger({}), None, "7") == []  # type: ignore[arg-type]
+    assert await companies_of_device(stranger({}), None, "7") == []
 
 
 def test_a_company_with_keys_and_no_creds_is_unfinished() -> None:

@@ -14,20 +14,21 @@ import pytest
 
 from devstack import Stack
 from supabase_auth_state import (
-    ConfigurationError,
     DuplicateDevice,
     FolderError,
     ImportEachReport,
     NewerState,
     Rest,
     StoreUnavailable,
+    UnfinishedImport,
     diagnose,
     export_folder,
     import_each,
     import_folder,
+    use_supabase_auth_state,
     verify_folder,
 )
-from supabase_auth_state.transfer.import_each import _all_of
+from supabase_auth_state.transfer.many import all_of
 from tests.folders import another_device, change_file, copied, sample_folder, set_age
 from tests.interop.account import ALICE, BOB, Account
 from tests.interop.node import NodePeer
@@ -84,8 +85,10 @@ async def test_an_import_that_broke_off_is_no_company_and_the_next_run_finishes_
     with pytest.raises(StoreUnavailable):
         await import_folder(folder, company_id, client=rest)
     monkeypatch.undo()
-    with pytest.raises(ConfigurationError, match="an import was broken off; run it again"):
+    with pytest.raises(UnfinishedImport, match="Run the import again to finish it"):
         await export_folder(tmp_path / "out", company_id, client=rest)
+    with pytest.raises(UnfinishedImport):
+        await use_supabase_auth_state(company_id, client=rest, lease=True)
     report = await import_folder(folder, company_id, client=rest)
     assert (report.unchanged, report.added, report.replaced) == (100, 236, 0)
     assert (await verify_folder(folder, company_id, client=rest)).identical
@@ -384,7 +387,7 @@ async def test_the_imports_under_way_give_their_companies_back_before_all_of_it_
             given_back.append(number)
 
     workers = [asyncio.ensure_future(work(number)) for number in range(3)]
-    all_of_it = asyncio.ensure_future(_all_of(workers))
+    all_of_it = asyncio.ensure_future(all_of(workers))
     await asyncio.sleep(0)
     begun.set()
     if how == "cancelled":

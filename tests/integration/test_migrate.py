@@ -13,13 +13,14 @@ import pytest
 from supabase_auth_state import Rest, Settings
 from supabase_auth_state.errors import (
     CodecError,
-    ConfigurationError,
+    CompanyNotFound,
     FamilyMismatch,
     FolderError,
     InvalidRequest,
     LeaseHeld,
     NewerState,
     StoreUnavailable,
+    UnfinishedImport,
     VerificationFailed,
 )
 from supabase_auth_state.leases.lease import acquire_lease
@@ -520,7 +521,8 @@ async def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     assert (report.dry_run, report.added, report.backup) == (True, 28, None)
     assert table(db, company_id) == {}
     assert names_in(folder.parent) == ["auth"]
-    assert await rest.rpc("whatsapp_lease_status", {"p_company_id": company_id}) is None
+    lease = await rest.rpc("whatsapp_lease_status", {"p_company_id": company_id})
+    assert lease["token"] == 0
 
 
 async def test_old_mappings_are_left_out_unless_a_session_needs_them(
@@ -593,12 +595,12 @@ async def test_an_empty_folder_may_be_there(
 async def test_a_company_that_is_not_there_is_not_exported(
     folder: Path, tmp_path: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
-    with pytest.raises(ConfigurationError, match="is not in the database"):
+    with pytest.raises(CompanyNotFound, match="is not in the database"):
         await export_folder(folder, company_id, client=rest, force=True)
     assert len(names_in(folder)) == 28
     await import_folder(folder, company_id, client=rest)
     db.execute("delete from whatsapp_auth where company_id = %s", [company_id])
-    with pytest.raises(ConfigurationError, match="has keys in the database but no creds"):
+    with pytest.raises(UnfinishedImport, match="has keys and no creds"):
         await export_folder(tmp_path / "out", company_id, client=rest)
     assert [name for name in names_in(tmp_path) if "backup" not in name] == ["auth"]
 
@@ -681,8 +683,9 @@ async def test_damaged_forms_of_the_same_values_are_no_difference(
 async def test_a_folder_without_creds_is_never_the_same(
     tmp_path: Path, rest: Rest, company_id: str
 ) -> None:
-    (tmp_path / "auth").mkdir()
-    report = await verify_folder(tmp_path / "auth", company_id, client=rest)
+    await import_folder(sample_folder("v6-small", tmp_path), company_id, client=rest)
+    (tmp_path / "empty").mkdir()
+    report = await verify_folder(tmp_path / "empty", company_id, client=rest)
     assert report.unreadable_files == (("creds.json", "is not there"),)
     assert not report.identical
 
@@ -724,7 +727,7 @@ async def test_a_database_that_does_not_answer_ends_the_import_of_many(
     parent.mkdir()
     for number in range(3):
         sample_folder("v7-small", tmp_path).rename(parent / f"{company_id}-{number}")
-    nowhere = Settings(url="http://127.0.0.1:9", key=settings.key, give_up_after=0.2)
+    nowhere = Settings(url="http://127.0.0.1:9", key=settings.key, timeout=0.5, give_up_after=0.2)
     outcomes: list[ImportOutcome] = []
     with pytest.raises(StoreUnavailable):
         await import_each(parent, settings=nowhere, concurrency=2, on_outcome=outcomes.append)

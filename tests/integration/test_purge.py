@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from supabase_auth_state import Rest
-from supabase_auth_state.errors import FolderError
+from supabase_auth_state.errors import CompanyNotFound, FolderError
 from supabase_auth_state.transfer.backups import find_backup
 from supabase_auth_state.transfer.import_folder import import_folder
 from supabase_auth_state.transfer.purge import PurgeReport, purge_files
@@ -85,8 +85,10 @@ async def test_a_company_that_is_new_in_the_database_keeps_its_folder(
 async def test_a_company_that_is_not_in_the_database_keeps_its_folder(
     folder: Path, rest: Rest, company_id: str
 ) -> None:
-    report = await purge_files(folder, f"{company_id}-other", client=rest, yes=True)
-    assert "is not in the database" in refused(report, folder)
+    before = names_in(folder)
+    with pytest.raises(CompanyNotFound):
+        await purge_files(folder, f"{company_id}-other", client=rest, yes=True)
+    assert names_in(folder) == before
 
 
 async def test_state_that_has_moved_on_in_the_database_is_no_obstacle(

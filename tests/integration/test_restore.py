@@ -11,7 +11,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from supabase_auth_state import (
-    ConfigurationError,
+    CompanyNotFound,
     DuplicateDevice,
     FamilyMismatch,
     FolderError,
@@ -374,7 +374,7 @@ async def test_rows_that_are_still_there_afterwards_are_an_error(
 async def test_a_company_that_is_not_there_is_not_deleted(
     tmp_path: Path, rest: Rest, company_id: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match="is not in the database"):
+    with pytest.raises(CompanyNotFound, match="is not in the database"):
         await delete_company(company_id, client=rest, backup_dir=tmp_path)
     assert names_in(tmp_path) == []
 
