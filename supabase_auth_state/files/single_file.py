@@ -89,7 +89,7 @@ def _add_creds(contents: FolderContents, stored: Any, mtime: float, where: str) 
 
 
 def _keys(contents: FolderContents, groups: dict[str, Any]) -> Iterator[tuple[str, KeyRef, Any]]:
-    """Give place, key and stored value of each key; what cannot be a key becomes a problem."""
+    """Yield place, key and stored value of each key; what cannot be a key becomes a problem."""
     for name, group in groups.items():
         if type(group) is not dict:
             contents.problems.append((f"keys.{place([name])}", "is not an object of keys by id"))
