@@ -1,4 +1,4 @@
-"""The Python twin of Baileys' ``useMultiFileAuthState``: the same names, the same content.
+"""Baileys' ``useMultiFileAuthState`` in Python: the same names, the same content.
 
 Two things differ, on purpose. A file that is there but cannot be read is an error, never "missing".
 And a file is written beside its target, synced and renamed, so that a crash leaves whole files.
