@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from .files.folder import FolderAuthState as FolderAuthState
     from .files.folder import use_multi_file_auth_state as use_multi_file_auth_state
     from .leases.lease import Lease as Lease
+    from .pool.ends import CompanyState as CompanyState
+    from .pool.ends import ConnectionEnd as ConnectionEnd
     from .pool.session_pool import SessionPool as SessionPool
     from .rest.client import Rest as Rest
     from .rest.client import open_rest as open_rest
@@ -73,6 +75,8 @@ _ERRORS = (
 _HOMES = {
     **dict.fromkeys(_ERRORS, "errors"),
     "AuthState": "auth_state.database",
+    "CompanyState": "pool.ends",
+    "ConnectionEnd": "pool.ends",
     "FolderAuthState": "files.folder",
     "Lease": "leases.lease",
     "Rest": "rest.client",
