@@ -1,19 +1,22 @@
-"""The results as Markdown and as numbers for people."""
+"""The results as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from benchmarks.contestants.library import LIBRARY, OWNER
 from benchmarks.stats import Result, Results, spread
 from benchmarks.targets import TARGETS, Target
+
+LEGEND = """\
+Medians; in brackets the width of the middle half over the median, where there was more than one
+round."""
 
 
 def markdown(results: Results, about: Mapping[str, str]) -> str:
     """Give the whole report: what was reached, then every workload, then where it ran."""
-    parts = ["# Benchmark", "", *_targets(results), ""]
-    for workload in dict.fromkeys(result.workload for result in results.items):
-        parts += [*_workload([item for item in results.items if item.workload == workload]), ""]
+    parts = ["# Benchmark", "", *_targets(results), "", LEGEND, ""]
+    for group in dict.fromkeys(result.group for result in results.items):
+        parts += [*_group(results.workloads(group)), ""]
     parts += ["## Where", "", *(f"- {name}: {value}" for name, value in about.items()), ""]
     return "\n".join(parts)
 
@@ -45,36 +48,33 @@ def _targets(results: Results) -> Iterable[str]:
         yield f"| {target.text} | {limit} | {shown} | {verdict(target, results)} |"
 
 
-def _workload(items: list[Result]) -> Iterable[str]:
-    own = next(
-        (item for name in (LIBRARY, OWNER) for item in items if item.contestant == name), items[0]
-    )
-    yield f"## {items[0].workload}"
+def _group(workloads: Mapping[str, list[Result]]) -> Iterable[str]:
+    items = [item for found in workloads.values() for item in found]
+    contestants = list(dict.fromkeys(item.contestant for item in items))
+    yield f"## {items[0].group}"
     yield ""
-    yield f"| | / {own.contestant} | median | middle half | spread | rounds |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    for item in items:
-        first, third = item.quartiles
-        between = (
-            f"{quantity(first, item.unit)} to {quantity(third, item.unit)}"
-            if len(item.samples) > 1
-            else ""
-        )
-        ratio = f"{item.median / own.median:.2f}" if own.median else ""
-        yield (
-            f"| {item.contestant} | {ratio} | {quantity(item.median, item.unit)} | {between} "
-            f"| {spread(item.samples):.0%} | {len(item.samples)} |"
-        )
-    for note, names in _notes(items).items():
-        yield ""
-        yield f"{', '.join(names)}: {note}."
+    yield f"| | {' | '.join(contestants)} |"
+    yield f"| --- |{' --- |' * len(contestants)}"
+    for workload, found in workloads.items():
+        cells = {item.contestant: _cell(item) for item in found}
+        yield f"| {workload} | {' | '.join(cells.get(name, '') for name in contestants)} |"
+    for workload, found in workloads.items():
+        for note, of in _notes(found).items():
+            yield ""
+            yield f"{', '.join([workload, *(of if len(of) < len(found) else [])])}: {note}."
 
 
-def _notes(items: Iterable[Result]) -> dict[str, list[str]]:
+def _cell(result: Result) -> str:
+    median = quantity(result.median, result.unit)
+    return f"{median} ({spread(result.samples):.0%})" if len(result.samples) > 1 else median
+
+
+def _notes(results: Iterable[Result]) -> dict[str, list[str]]:
+    """Return the contestants that a note is about, by note."""
     notes: dict[str, list[str]] = {}
-    for item in items:
-        if item.note:
-            notes.setdefault(item.note, []).append(item.contestant)
+    for result in results:
+        if result.note:
+            notes.setdefault(result.note, []).append(result.contestant)
     return notes
 
 

@@ -22,8 +22,9 @@ class Result:
         workload: e.g. ``get 100``.
         contestant: e.g. ``floor``.
         samples: what was measured, one number a round; seconds unless `unit` says otherwise.
-        unit: ``s``, ``rows/s``, ``messages/s``, ``kB`` or ``requests``.
+        unit: ``s``, ``rows/s``, ``messages/s``, ``kB``, ``MB``, ``requests`` or ``times``.
         note: what a reader must know about this number.
+        group: the group of workloads, e.g. ``keys``.
     """
 
     workload: str
@@ -31,6 +32,7 @@ class Result:
     samples: tuple[float, ...]
     unit: str = "s"
     note: str = ""
+    group: str = ""
 
     @property
     def median(self) -> float:
@@ -69,6 +71,14 @@ class Results:
         if mine is None or theirs is None or not theirs.median:
             return None
         return mine.median / theirs.median
+
+    def workloads(self, group: str) -> dict[str, list[Result]]:
+        """Return the results of a group, by workload."""
+        found: dict[str, list[Result]] = {}
+        for result in self.items:
+            if result.group == group:
+                found.setdefault(result.workload, []).append(result)
+        return found
 
     def as_json(self) -> list[dict[str, Any]]:
         """Give the results as JSON objects, with median and quartiles beside the samples."""

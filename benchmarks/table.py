@@ -28,6 +28,14 @@ from jsonb_each(%(keys)s::jsonb) as t cross join lateral jsonb_each(t.value) as 
 on conflict (company_id, key_type, key_id)
 do update set value = excluded.value, expires_at = excluded.expires_at
 """
+_PUT_OURS = """
+insert into whatsapp_keys (company_id, key_type, key_id, value)
+select %(company)s, t.key, v.key, v.value
+from jsonb_each(%(keys)s::jsonb) as t cross join lateral jsonb_each(t.value) as v
+on conflict (company_id, key_type, key_id)
+do update set company_id = excluded.company_id, key_type = excluded.key_type,
+  key_id = excluded.key_id, value = excluded.value
+"""  # as PostgREST does it
 _USE_UP = "delete from {} where company_id = %s and key_type = 'pre-key' and key_id = %s"
 _TOUCH = """
 update {} set expires_at = now() + interval '7 days'
@@ -63,12 +71,9 @@ class Table:
 
     def put(self, company_id: str, keys: sample.Keys) -> None:
         """Write keys in one transaction."""
-        if self.name == PLAIN_TABLE:
-            arguments = {"company": company_id, "keys": json.dumps(keys)}
-            self._db.execute(_PUT_PLAIN, arguments, prepare=True)
-        else:
-            state = json.dumps({"company_id": company_id, "keys": keys})
-            self._db.execute("select commit_whatsapp_state(%s)", (state,), prepare=True)
+        put = _PUT_PLAIN if self.name == PLAIN_TABLE else _PUT_OURS
+        arguments = {"company": company_id, "keys": json.dumps(keys)}
+        self._db.execute(put, arguments, prepare=True)
 
     def use_up(self, company_id: str, pre_key: str) -> None:
         """Delete a pre-key."""

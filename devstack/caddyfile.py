@@ -29,7 +29,8 @@ _NO_UPSTREAM = {"message": "An invalid response was received from the upstream s
 _TEMPLATE = """\
 {
 	admin off
-	auto_https off
+	auto_https <auto_https>
+	skip_install_trust
 	persist_config off
 	grace_period 1s
 	log {
@@ -37,7 +38,8 @@ _TEMPLATE = """\
 	}
 }
 
-http://<host>:<port> {
+<scheme>://<host>:<port> {
+	<tls>
 	handle_path /rest/v1/* {
 		@no_key not header apikey *
 		handle @no_key {
@@ -84,9 +86,19 @@ http://<host>:<port> {
 """
 
 
-def render(host: str, port: int, upstream: Path) -> str:
-    """Write the Caddyfile of a gateway at `host:port` before PostgREST on the socket `upstream`."""
+def render(host: str, port: int, upstream: Path, *, https: bool = False) -> str:
+    """Write the Caddyfile of a gateway at `host:port` before PostgREST on the socket `upstream`.
+
+    Args:
+        host: Where it listens.
+        port: Where it listens.
+        upstream: PostgREST's socket.
+        https: Serve https, with a certificate of an authority that Caddy makes.
+    """
     values = {
+        "scheme": "https" if https else "http",
+        "tls": "tls internal" if https else "",
+        "auto_https": "disable_redirects" if https else "off",
         "host": host,
         "port": str(port),
         "upstream": str(upstream),

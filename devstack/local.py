@@ -16,6 +16,7 @@ from psycopg import sql
 
 from devstack import binaries, rundir
 from devstack.binaries import HERE, PROJECT
+from devstack.migrations import push_migrations
 from devstack.nanny import HOST
 from devstack.processes import Processes
 from devstack.servers import Gateway, Postgres, Postgrest
@@ -31,16 +32,29 @@ DefaultPrivileges = Literal["new", "old"]
 _NEW_DEFAULT_PRIVILEGES = HERE / "sql" / "new_default_privileges.sql"
 
 
+STARTING = "starting.lock"
+"""File beside the run directories that is locked while one of them is made."""
+
+
+def take_run_dir(base: Path) -> tuple[Path, Processes]:
+    """Make a run directory and what keeps it, and remove those that are not kept any more.
+
+    One stack at a time does this: a directory is not kept until its nanny has locked it.
+    """
+    with rundir.locked(base / STARTING):
+        rundir.sweep(base)
+        run_dir = rundir.new_run_dir(base)
+        return run_dir, Processes(run_dir)
+
+
 class Cluster:
     """A running PostgreSQL whose databases become stacks; it ends with this process."""
 
     def __init__(self, *, durable: bool = False) -> None:
         account = rundir.postgres_account()
         base = rundir.base_dir(account)
-        rundir.sweep(base)
         package = rundir.within_reach(binaries.postgres_package(), base, account)
-        self.run_dir = rundir.new_run_dir(base)
-        self.processes = Processes(self.run_dir)
+        self.run_dir, self.processes = take_run_dir(base)
         try:
             self.postgres = Postgres(
                 self.processes,
@@ -54,7 +68,8 @@ class Cluster:
         except BaseException:
             self.close()
             raise
-        self.numbers = itertools.count(1)
+        self._numbers = itertools.count(1)
+        self._kinds: set[str] = set()
 
     def close(self) -> None:
         """End every server of the cluster and remove its files."""
@@ -71,6 +86,36 @@ class Cluster:
         uri = self.uri("supabase_admin", database)
         with psycopg.connect(uri, autocommit=True) as connection:
             yield connection
+
+    def db_url(self, database: str) -> str:
+        """Give the address of a database as its owner knows it."""
+        return f"postgresql://postgres:postgres@{HOST}:{self.postgres.port}/{database}"
+
+    def prepare(
+        self, database: str, default_privileges: DefaultPrivileges, *, migrate: bool
+    ) -> None:
+        """Make an empty database what a project is to be."""
+        if default_privileges == "new":
+            with self.superuser(database) as admin:
+                admin.execute(_NEW_DEFAULT_PRIVILEGES.read_text())
+        if migrate:
+            push_migrations(self.db_url(database), PROJECT)
+
+    def add_database(self, default_privileges: DefaultPrivileges, *, migrate: bool) -> str:
+        """Add a database and give its name. Only the first of its kind takes seconds."""
+        kind = f"{default_privileges}_{'migrated' if migrate else 'empty'}"
+        if kind not in self._kinds:
+            self._create(kind, like="pristine")
+            self.prepare(kind, default_privileges, migrate=migrate)
+            self._kinds.add(kind)
+        name = f"fresh_{next(self._numbers)}"
+        self._create(name, like=kind)
+        return name
+
+    def _create(self, database: str, *, like: str) -> None:
+        create = sql.SQL("create database {} template {} owner postgres")
+        with self.superuser("postgres") as admin:
+            admin.execute(create.format(sql.Identifier(database), sql.Identifier(like)))
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -102,50 +147,50 @@ class LocalStack(Stack):
         """
         cluster = Cluster(durable=durable)
         try:
-            return cls._serve(cluster, "postgres", default_privileges, migrate)
+            cluster.prepare("postgres", default_privileges, migrate=migrate)
+            return cls._serve(cluster, "postgres")
         except BaseException:
             cluster.close()
             raise
 
     def fresh(
-        self, *, default_privileges: DefaultPrivileges = "new", migrate: bool = False
+        self,
+        *,
+        default_privileges: DefaultPrivileges = "new",
+        migrate: bool = False,
+        schemas: str = "public",
+        https: bool = False,
     ) -> LocalStack:
         """Give another project, empty, in the same PostgreSQL, with its own API.
 
         Stopping it drops its database; stopping this stack stops it too.
+
+        Args:
+            default_privileges: As in `start`.
+            migrate: As in `start`.
+            schemas: The schemas that its API exposes, separated by commas.
+            https: Serve its API by https, with a certificate of `gateway.authority`.
         """
-        database = f"fresh_{next(self.cluster.numbers)}"
-        create = sql.SQL("create database {} template pristine owner postgres")
-        with self.cluster.superuser("postgres") as admin:
-            admin.execute(create.format(sql.Identifier(database)))
-        return self._serve(self.cluster, database, default_privileges, migrate)
+        database = self.cluster.add_database(default_privileges, migrate=migrate)
+        return self._serve(self.cluster, database, schemas=schemas, https=https)
 
     @classmethod
     def _serve(
-        cls,
-        cluster: Cluster,
-        database: str,
-        default_privileges: DefaultPrivileges,
-        migrate: bool,
+        cls, cluster: Cluster, database: str, *, schemas: str = "public", https: bool = False
     ) -> LocalStack:
-        if default_privileges == "new":
-            with cluster.superuser(database) as admin:
-                admin.execute(_NEW_DEFAULT_PRIVILEGES.read_text())
         where = (cluster.processes, cluster.run_dir)
         db_uri = cluster.uri("authenticator", database)
-        postgrest = Postgrest(*where, f"postgrest-{database}", db_uri=db_uri)
-        gateway = Gateway(*where, f"gateway-{database}", upstream=postgrest.socket)
+        postgrest = Postgrest(*where, f"postgrest-{database}", db_uri=db_uri, schemas=schemas)
+        gateway = Gateway(*where, f"gateway-{database}", upstream=postgrest.socket, https=https)
         stack = cls(
-            url=f"http://{HOST}:{gateway.port}",
-            db_url=f"postgresql://postgres:postgres@{HOST}:{cluster.postgres.port}/{database}",
+            url=gateway.url,
+            db_url=cluster.db_url(database),
             cluster=cluster,
             database=database,
             postgrest=postgrest,
             gateway=gateway,
         )
         gateway.launch()
-        if migrate:
-            Stack.migrate(stack)
         postgrest.start()
         gateway.wait_until_ready()
         return stack

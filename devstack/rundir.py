@@ -8,6 +8,8 @@ import pwd
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +79,14 @@ def _temporary_folder(account: Account) -> Path:
     raise DevstackError("PostgreSQL's account can enter no temporary folder: set TMPDIR")
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep others from what is done here, in this process and in others; makes the file."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def new_run_dir(base: Path) -> Path:
     """Make an empty run directory. Its path is short: it is to hold Unix sockets."""
     run_dir = Path(tempfile.mkdtemp(prefix="run-", dir=base))
@@ -112,8 +122,9 @@ def within_reach(package: Path, base: Path, account: Account) -> Path:
         return package
     stat = package.stat()
     copy = base / f"package-{stat.st_ino}-{stat.st_mtime_ns}"
-    if not copy.exists():
-        staging = Path(tempfile.mkdtemp(prefix="run-", dir=base)) / package.name
-        shutil.copytree(package, staging, symlinks=True)
-        staging.rename(copy)
+    with locked(copy.with_suffix(".lock")):
+        if not copy.exists():
+            staging = Path(tempfile.mkdtemp(prefix="run-", dir=base)) / package.name
+            shutil.copytree(package, staging, symlinks=True)
+            staging.rename(copy)
     return copy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import socket
+import ssl
 import time
 from pathlib import Path
 
@@ -144,9 +145,12 @@ class Postgres(Server):
 class Postgrest(HttpServer):
     """PostgREST for one database, on a Unix socket."""
 
-    def __init__(self, processes: Processes, run_dir: Path, name: str, *, db_uri: str) -> None:
+    def __init__(
+        self, processes: Processes, run_dir: Path, name: str, *, db_uri: str, schemas: str
+    ) -> None:
         super().__init__(processes, run_dir, name)
         self._db_uri = db_uri
+        self._schemas = schemas
         self.socket = run_dir / f"{name}.sock"
 
     def _argv(self) -> list[str]:
@@ -155,7 +159,7 @@ class Postgrest(HttpServer):
     def _env(self) -> dict[str, str]:
         return {
             "PGRST_DB_URI": self._db_uri,
-            "PGRST_DB_SCHEMAS": "public",
+            "PGRST_DB_SCHEMAS": self._schemas,
             "PGRST_DB_EXTRA_SEARCH_PATH": "public,extensions",
             "PGRST_DB_ANON_ROLE": "anon",
             "PGRST_DB_MAX_ROWS": "1000",
@@ -167,7 +171,7 @@ class Postgrest(HttpServer):
 
     def _is_ready(self) -> bool:
         """Ask for the API description: it is answered once the schema has been read."""
-        connection = _UnixConnection(self.socket)
+        connection = UnixConnection(self.socket)
         try:
             connection.request("HEAD", "/")
             return connection.getresponse().status == 200
@@ -178,36 +182,51 @@ class Postgrest(HttpServer):
 
 
 class Gateway(HttpServer):
-    """Caddy in the place of Supabase's API gateway, on a loopback port."""
+    """Caddy in the place of Supabase's API gateway, on a loopback port.
 
-    def __init__(self, processes: Processes, run_dir: Path, name: str, *, upstream: Path) -> None:
+    Attributes:
+        authority: The PEM file of the authority that has signed its certificate; with `https` only.
+    """
+
+    def __init__(
+        self, processes: Processes, run_dir: Path, name: str, *, upstream: Path, https: bool = False
+    ) -> None:
         super().__init__(processes, run_dir, name)
         self._home = run_dir
+        self._https = https
         self.port = processes.reserve_port()
+        self.url = f"{'https' if https else 'http'}://{HOST}:{self.port}"
+        self.authority = run_dir / "caddy" / "pki" / "authorities" / "local" / "root.crt"
         self.config = run_dir / f"{name}.Caddyfile"
-        self.config.write_text(caddyfile.render(HOST, self.port, upstream))
+        self.config.write_text(caddyfile.render(HOST, self.port, upstream, https=https))
 
     def _argv(self) -> list[str]:
         caddy = str(binaries.caddy())
         return [caddy, "run", "--adapter", "caddyfile", "--config", str(self.config)]
 
     def _env(self) -> dict[str, str]:
-        return {"HOME": str(self._home)}
+        return {"HOME": str(self._home), "XDG_DATA_HOME": str(self._home)}
 
     def _is_ready(self) -> bool:
         try:
-            socket.create_connection((HOST, self.port), timeout=1).close()
+            with socket.create_connection((HOST, self.port), timeout=1) as connection:
+                if self._https:
+                    context = ssl.create_default_context(cafile=self.authority)
+                    context.wrap_socket(connection, server_hostname=HOST).close()
         except OSError:
             return False
         return True
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """A connection to an HTTP server on a Unix socket, such as PostgREST's."""
+
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=5)
         self._path = str(path)
 
     def connect(self) -> None:
+        """Connect to the socket."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from devstack.binaries import HERE, PROJECT, DevstackError
-from devstack.rundir import Account
+from devstack.rundir import Account, locked
 
 PLATFORM_SQL = HERE / "sql" / "platform.sql"
 
@@ -33,7 +30,7 @@ SINGLE_OPTIONS = ("-c", "exit_on_error=on", "-c", "fsync=off", "-c", "log_min_me
 def copy_template(package: Path, run_dir: Path, account: Account) -> Path:
     """Put a fresh cluster, owned by `account`, into `run_dir` and give its data directory."""
     template = _cache_dir(run_dir.parent) / f"cluster-{_fingerprint(package, account)}"
-    with _locked(template.with_suffix(".lock")):
+    with locked(template.with_suffix(".lock")):
         if not template.exists():
             _build(package, run_dir, account, template)
     data = run_dir / "data"
@@ -56,13 +53,6 @@ def _fingerprint(package: Path, account: Account) -> str:
     parts = (version, PLATFORM_SQL.read_bytes(), repr(INITDB_OPTIONS).encode())
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     return f"{digest}-{account.uid}"
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _build(package: Path, run_dir: Path, account: Account, template: Path) -> None:

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from .cleanup import start_automatic_cleanup as start_automatic_cleanup
     from .codec.creds import init_auth_creds as init_auth_creds
     from .config import Settings as Settings
-    from .doctor.run import diagnose as diagnose
-    from .doctor.run import repair as repair
+    from .doctor.doctor import diagnose as diagnose
+    from .doctor.doctor import repair as repair
+    from .doctor.findings import DoctorReport as DoctorReport
+    from .doctor.findings import Finding as Finding
     from .errors import AccessDenied as AccessDenied
     from .errors import CodecError as CodecError
     from .errors import CompanyNotFound as CompanyNotFound
     from .errors import CompanyQuarantined as CompanyQuarantined
     from .errors import ConfigurationError as ConfigurationError
+    from .errors import DuplicateDevice as DuplicateDevice
     from .errors import FamilyMismatch as FamilyMismatch
     from .errors import FolderError as FolderError
     from .errors import InvalidRequest as InvalidRequest
@@ -46,8 +49,8 @@ if TYPE_CHECKING:
     from .errors import UnreadKeyError as UnreadKeyError
     from .errors import VerificationFailed as VerificationFailed
     from .errors import WriteRefused as WriteRefused
-    from .files.folder import FolderAuthState as FolderAuthState
-    from .files.folder import use_multi_file_auth_state as use_multi_file_auth_state
+    from .files.multi_file import FolderAuthState as FolderAuthState
+    from .files.multi_file import use_multi_file_auth_state as use_multi_file_auth_state
     from .leases.lease import Lease as Lease
     from .pool.ends import CompanyState as CompanyState
     from .pool.ends import ConnectionEnd as ConnectionEnd
@@ -55,18 +58,30 @@ if TYPE_CHECKING:
     from .rest.client import Rest as Rest
     from .rest.client import open_rest as open_rest
     from .store.key_store import SupabaseKeyStore as SupabaseKeyStore
+    from .transfer.delete import DeleteReport as DeleteReport
+    from .transfer.delete import delete_company as delete_company
+    from .transfer.export_folder import ExportReport as ExportReport
     from .transfer.export_folder import export_folder as export_folder
+    from .transfer.import_each import ImportEachReport as ImportEachReport
+    from .transfer.import_each import ImportOutcome as ImportOutcome
+    from .transfer.import_each import import_each as import_each
+    from .transfer.import_folder import ImportReport as ImportReport
     from .transfer.import_folder import import_folder as import_folder
+    from .transfer.purge import PurgeReport as PurgeReport
+    from .transfer.purge import purge_files as purge_files
+    from .transfer.restore import RestoreReport as RestoreReport
+    from .transfer.restore import restore_backup as restore_backup
+    from .transfer.verify import VerifyReport as VerifyReport
     from .transfer.verify import verify_folder as verify_folder
     from .types import SignalKeyStore as SignalKeyStore
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _ERRORS = (
     "AccessDenied", "CodecError", "CompanyNotFound", "CompanyQuarantined", "ConfigurationError",
-    "FamilyMismatch", "FolderError", "InvalidRequest", "LeaseError", "LeaseHeld", "LeaseLost",
-    "NewerState", "PoolClosed", "PoolError", "ProjectRestricted", "SchemaMissing",
-    "SessionBackoff", "StateRolledBack", "StoreError", "StoreUnavailable",
+    "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest", "LeaseError",
+    "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError", "ProjectRestricted",
+    "SchemaMissing", "SessionBackoff", "StateRolledBack", "StoreError", "StoreUnavailable",
     "SupabaseAuthStateError", "UnfinishedImport", "UnreadKeyError", "VerificationFailed",
     "WriteRefused",
 )  # fmt: skip
@@ -77,22 +92,36 @@ _HOMES = {
     "AuthState": "auth_state.database",
     "CompanyState": "pool.ends",
     "ConnectionEnd": "pool.ends",
-    "FolderAuthState": "files.folder",
+    "DeleteReport": "transfer.delete",
+    "DoctorReport": "doctor.findings",
+    "ExportReport": "transfer.export_folder",
+    "Finding": "doctor.findings",
+    "FolderAuthState": "files.multi_file",
+    "ImportEachReport": "transfer.import_each",
+    "ImportOutcome": "transfer.import_each",
+    "ImportReport": "transfer.import_folder",
     "Lease": "leases.lease",
+    "PurgeReport": "transfer.purge",
     "Rest": "rest.client",
+    "RestoreReport": "transfer.restore",
     "SessionPool": "pool.session_pool",
     "Settings": "config",
     "SignalKeyStore": "types",
     "SupabaseKeyStore": "store.key_store",
-    "diagnose": "doctor.run",
+    "VerifyReport": "transfer.verify",
+    "delete_company": "transfer.delete",
+    "diagnose": "doctor.doctor",
     "export_folder": "transfer.export_folder",
+    "import_each": "transfer.import_each",
     "import_folder": "transfer.import_folder",
     "init_auth_creds": "codec.creds",
     "open_rest": "rest.client",
-    "repair": "doctor.run",
+    "purge_files": "transfer.purge",
+    "repair": "doctor.doctor",
+    "restore_backup": "transfer.restore",
     "start_automatic_cleanup": "cleanup",
     "use_auth_state": "auth_state.feature_flag",
-    "use_multi_file_auth_state": "files.folder",
+    "use_multi_file_auth_state": "files.multi_file",
     "use_supabase_auth_state": "auth_state.database",
     "verify_folder": "transfer.verify",
 }

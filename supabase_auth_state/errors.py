@@ -5,7 +5,8 @@
     ├── CodecError                a value cannot be encoded, or a stored one cannot be decoded
     ├── FolderError               a folder is not what Baileys writes, or is not safe to write
     ├── FamilyMismatch            the rows belong to another kind of client
-    ├── NewerState                what a copy would replace is newer than what it brings
+    ├── NewerState                a copy would lose what the database holds
+    ├── DuplicateDevice           another company is the same linked device
     ├── VerificationFailed        what was copied does not read back as it was
     ├── UnreadKeyError            a write over rows whose last read failed
     ├── CompanyNotFound           the company has no creds, and none were to be made
@@ -20,7 +21,7 @@
     └── StoreError                PostgREST answered no, or did not answer
         ├── StoreUnavailable      timeout, connection loss, 5xx: the only one that is retried
         ├── AccessDenied          401, 403, 42501: the key or the grants
-        ├── SchemaMissing         the migrations are not applied, or not seen by the API yet
+        ├── SchemaMissing         the migrations are not applied, or the API does not see them
         ├── ProjectRestricted     402, 540, 25006: over quota, paused or read-only
         ├── WriteRefused          409 PT409: a lease or a newer commit stands against this write
         ├── StateRolledBack       409 PT409: the database was set back to an earlier moment
@@ -32,7 +33,14 @@ rows) or an API key.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+
+def some_of(names: Iterable[str], limit: int = 3) -> str:
+    """Return the first few of some names, and how many more there are: "a, b, c and 4 more"."""
+    listed = list(names)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
 
 
 class SupabaseAuthStateError(Exception):
@@ -119,12 +127,15 @@ class FamilyMismatch(SupabaseAuthStateError):
 
 
 class NewerState(SupabaseAuthStateError):
-    """What a copy would replace is newer than what it brings, or belongs to another linked device.
+    """A copy would lose what the database holds: newer values, or another linked device.
 
     Attributes:
         company_id: the company.
-        newer: names of the values that are newer where they would be replaced.
+        newer: names of the values that would be replaced and may be newer than what replaces them.
         extra: names of the values that would be deleted, because the other side has none.
+        returning: names of pre-keys that were used up or deleted and would come back.
+        going_back: name of each value of which a counter would go back, and which counter: how many
+            ratchet turns of a session, for instance.
         other_device: whether the two sides are two linked devices.
     """
 
@@ -135,13 +146,39 @@ class NewerState(SupabaseAuthStateError):
         *,
         newer: Sequence[str] = (),
         extra: Sequence[str] = (),
+        returning: Sequence[str] = (),
+        going_back: Sequence[tuple[str, str]] = (),
         other_device: bool = False,
     ) -> None:
         self.company_id = company_id
         self.newer = tuple(newer)
         self.extra = tuple(extra)
+        self.returning = tuple(returning)
+        self.going_back = tuple(going_back)
         self.other_device = other_device
         super().__init__(message)
+
+
+class DuplicateDevice(SupabaseAuthStateError):
+    """Another company holds the same linked device.
+
+    WhatsApp lets a linked device connect once: two clients of it replace each other for ever (440),
+    and each of them breaks the sessions of the other.
+
+    Attributes:
+        company_id: the company that was to become this device.
+        companies: the other companies that are it.
+    """
+
+    def __init__(self, company_id: str, companies: Sequence[str]) -> None:
+        self.company_id = company_id
+        self.companies = tuple(companies)
+        others = some_of(map(repr, self.companies))
+        super().__init__(
+            f"company {company_id!r} is not written: {others} holds the same linked device, and "
+            "two clients of one device replace each other for ever. Delete the one that is no "
+            "longer used (supabase-auth-state delete), or use --force to have both"
+        )
 
 
 class VerificationFailed(SupabaseAuthStateError):
@@ -174,17 +211,16 @@ class UnreadKeyError(SupabaseAuthStateError):
     def __init__(self, company_id: str, refs: Sequence[tuple[str, str]]) -> None:
         self.company_id = company_id
         self.refs = tuple(refs)
-        shown = ", ".join(f"{key_type} {key_id!r}" for key_type, key_id in self.refs[:3])
-        more = f" and {len(self.refs) - 3} more" if len(self.refs) > 3 else ""
+        shown = some_of(f"{key_type} {key_id!r}" for key_type, key_id in self.refs)
         super().__init__(
-            f"company {company_id!r}: refusing to write {shown}{more}, because the last read of "
+            f"company {company_id!r}: refusing to write {shown}, because the last read of "
             "it failed; read it again first (if the row is damaged: supabase-auth-state doctor "
             f"--company {company_id})"
         )
 
 
 class CompanyNotFound(SupabaseAuthStateError):
-    """The company has neither creds nor keys, and it was opened with ``create=False``.
+    """The company has neither creds nor keys, and none were to be made.
 
     Attributes:
         company_id: the company.
@@ -320,7 +356,7 @@ class AccessDenied(StoreError):
 
 
 class SchemaMissing(StoreError):
-    """The tables or functions are not there: apply the migrations with ``supabase db push``."""
+    """The tables or functions are not there, or the API does not expose their schema."""
 
 
 class ProjectRestricted(StoreError):

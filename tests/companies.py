@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from supabase_auth_state.files.names import KeyRef, parse_file_name
-from supabase_auth_state.transfer.rows import RawAuth, RawChange, RawKey, RawRows
+from supabase_auth_state.files.names import parse_file_name
+from supabase_auth_state.transfer.company import Company
+from supabase_auth_state.transfer.company_writer import Change
+from supabase_auth_state.transfer.documents import CREDS, Document
+from supabase_auth_state.types import KeyRef
 
 BAILEYS = Path(__file__).parent / "fixtures" / "baileys"
 
@@ -19,7 +22,7 @@ LEGACY = {number: f"00000000-0000-4000-8000-{number:012}" for number in range(1,
 """The companies of ``legacy-jsonb``, one for each way of damaging rows."""
 
 
-def sample(name: str) -> RawRows:
+def sample(name: str) -> Company:
     """Give a sample folder as rows."""
     folder = BAILEYS / name
     keys = {ref: json.loads((folder / file).read_text()) for file, ref in _refs(folder)}
@@ -33,7 +36,7 @@ def _refs(folder: Path) -> Iterator[tuple[str, KeyRef]]:
             yield path.name, ref
 
 
-def legacy(number: int) -> RawRows:
+def legacy(number: int) -> Company:
     """Give a company of ``legacy-jsonb``; 10 and 11 have no creds."""
     name = LEGACY[number]
     rows = json.loads((BAILEYS / "legacy-jsonb" / "rows.json").read_text())
@@ -49,22 +52,30 @@ def legacy(number: int) -> RawRows:
 
 def company(
     keys: Documents, creds: Any = None, *, family: str = "baileys", name: str = "962302"
-) -> RawRows:
+) -> Company:
     """Give a company with these rows; without creds when they are None."""
-    auth = None if creds is None else RawAuth(creds, family)
-    return RawRows(name, tuple(RawKey(ref, stored) for ref, stored in keys.items()), auth)
+    rows = {ref: Document(ref, stored, 0.0) for ref, stored in keys.items()}
+    if creds is None:
+        return Company(name, rows, None, None)
+    return Company(name, {**rows, CREDS: Document(CREDS, creds, 0.0)}, family, 0.0)
 
 
-def documents(rows: RawRows) -> Documents:
+def creds_of(rows: Company) -> Any:
+    """Give the creds of a company that has some."""
+    assert rows.creds is not None
+    return rows.creds.json
+
+
+def documents(rows: Company) -> Documents:
     """Give the key rows of a company by key."""
-    return {key.ref: key.stored for key in rows.keys}
+    return {key.ref: key.json for key in rows.keys}
 
 
-def repaired(rows: RawRows, change: RawChange) -> RawRows:
+def repaired(rows: Company, change: Change) -> Company:
     """Give the rows as they are when the change is written."""
     deleted = {ref for ref, stored in change.keys.items() if stored is None}
     keys = documents(rows) | change.keys
-    creds = None if rows.auth is None else rows.auth.creds
+    creds = None if rows.creds is None else rows.creds.json
     return company(
         {ref: stored for ref, stored in keys.items() if ref not in deleted},
         creds if change.creds is None else change.creds,

@@ -64,9 +64,14 @@ def fresh_stack(local_stack: LocalStack) -> Iterator[Callable[..., LocalStack]]:
     with ExitStack() as opened:
 
         def make(
-            *, default_privileges: DefaultPrivileges = "new", migrate: bool = False
+            *,
+            default_privileges: DefaultPrivileges = "new",
+            migrate: bool = False,
+            https: bool = False,
         ) -> LocalStack:
-            fresh = local_stack.fresh(default_privileges=default_privileges, migrate=migrate)
+            fresh = local_stack.fresh(
+                default_privileges=default_privileges, migrate=migrate, https=https
+            )
             return opened.enter_context(fresh)
 
         yield make
@@ -80,6 +85,24 @@ def db(stack: Stack) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture
-def company_id() -> str:
-    """The name of a company that no other test has."""
-    return f"test-{uuid.uuid4().hex}"
+def company_id(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a company that no other test has.
+
+    Companies with this in their name are removed after the test: the samples are few linked
+    devices, and two companies of one device are refused.
+    """
+    name = f"test-{uuid.uuid4().hex}"
+    yield name
+    if "stack" in request.fixturenames:
+        _remove_companies(request.getfixturevalue("stack"), name)
+
+
+def _remove_companies(stack: Stack, name: str) -> None:
+    with psycopg.connect(stack.db_url) as connection:
+        # As a clean-up may, whoever owns them.
+        connection.execute("set local whatsapp_auth.maintenance = 'on'")
+        for table in ("whatsapp_auth", "whatsapp_keys"):
+            connection.execute(
+                f"delete from {table} where strpos(company_id, %s) > 0",  # noqa: S608
+                [name],
+            )

@@ -11,7 +11,7 @@ from postgrest import AsyncPostgrestClient
 from benchmarks import sample
 from benchmarks.bench import PORT, Bench
 from benchmarks.contestants.library import LIBRARY, OWNER
-from benchmarks.contestants.node import FILES, NodeContestant
+from benchmarks.contestants.node import FILES, cold_start, open_files
 from benchmarks.contestants.port import Port
 from benchmarks.stats import timed
 from supabase_auth_state import use_supabase_auth_state
@@ -27,8 +27,6 @@ async def run(bench: Bench) -> None:
     company_id = bench.company(keys)
     floor = bench.floor(keys)
     body = floor.read_body(wanted)
-    folder = bench.baileys_folder(keys)
-    files = await NodeContestant(FILES, bench.node).open(folder)
 
     async def two_requests() -> None:
         await floor.creds()
@@ -39,10 +37,13 @@ async def run(bench: Bench) -> None:
         LIBRARY: timed(lambda: open_and_read(bench.rest, company_id, wanted)),
         OWNER: timed(lambda: open_and_warm(bench.rest, company_id)),
         PORT: timed(lambda: _port(Port(bench.supabase, company_id), wanted)),
-        FILES: files.cold_start(folder, wanted),
     }
+    if not bench.is_far:
+        folder = bench.baileys_folder(keys)
+        actions[FILES] = cold_start(await open_files(bench.node, folder), folder, wanted)
     await bench.measure(COLD_START, actions, rounds=40, primed=True)
-    await _count_requests(bench, company_id, wanted)
+    if not bench.is_far:
+        await _count_requests(bench, company_id, wanted)
 
 
 async def open_and_read(rest: Rest, company_id: str, wanted: Mapping[str, Sequence[str]]) -> None:

@@ -20,7 +20,7 @@ from benchmarks import sample
 from benchmarks.bench import Bench
 from benchmarks.contestants.floor import upsert, upsert_body
 from benchmarks.contestants.library import LIBRARY
-from supabase_auth_state.transfer.import_each import CONCURRENCY, Outcome, import_each
+from supabase_auth_state.transfer.import_each import CONCURRENCY, ImportOutcome, import_each
 
 BARE = "bare bulk upserts"
 _ANY_COMPANY = "962302000000000"
@@ -68,18 +68,27 @@ async def _round(
 
 
 def _many(folder: Path, companies: int) -> Path:
-    """Make a folder of folders. Their files are hard links, so that they cost no disk."""
+    """Make a folder of folders, each of a device of its own.
+
+    The files are hard links but for the creds, so that they cost no disk.
+    """
     parent = folder.with_name(f"{folder.name}-many")
+    creds = orjson.loads((folder / "creds.json").read_bytes())
+    changed = (folder / "creds.json").stat().st_mtime
     for number in range(companies):
         target = parent / str(962302 + number)
         target.mkdir(parents=True)
         for path in folder.iterdir():
-            os.link(path, target / path.name)
+            if path.name != "creds.json":
+                os.link(path, target / path.name)
+        own = target / "creds.json"
+        own.write_bytes(orjson.dumps({**creds, "registrationId": number}))
+        os.utime(own, (changed, changed))
     return parent
 
 
 async def _import(bench: Bench, parent: Path) -> None:
-    def check(outcome: Outcome) -> None:
+    def check(outcome: ImportOutcome) -> None:
         if outcome.error is not None:
             raise outcome.error
 

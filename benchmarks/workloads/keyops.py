@@ -11,7 +11,7 @@ from benchmarks.bench import Bench
 from benchmarks.contestants.base import Contestant
 from benchmarks.contestants.floor import BulkUpsert
 from benchmarks.contestants.library import OWNER, Library
-from benchmarks.contestants.node import CACHED, FILES, NodeContestant
+from benchmarks.contestants.node import CACHED, FILES, open_files
 from benchmarks.sample import Document
 from benchmarks.stats import Action
 
@@ -28,32 +28,31 @@ async def run(bench: Bench) -> None:
     ids = list(variants[0])
     keys = {"session": variants[0], "identity-key": {IDENTITY: _identity()}}
     stores = await bench.contestants(keys)
-    floors = bench.floor(keys), bench.aiohttp_floor(keys)
-    upsert = BulkUpsert(bench.http, bench.company(keys))
+    floor, upsert = bench.floor(keys), BulkUpsert(bench.http, bench.company(keys))
     one = [{"session": {ids[0]: variant[ids[0]]}} for variant in variants]
     hundred = [{"session": variant} for variant in variants]
     # A read through a cache that holds the key is measured below, under its own name.
     cold = {name: store for name, store in stores.items() if name != CACHED}
 
     def gets(wanted: Sequence[str]) -> dict[str, Action]:
-        return {floor.name: floor.get("session", wanted) for floor in floors} | {
+        return {floor.name: floor.get("session", wanted)} | {
             name: store.get("session", wanted) for name, store in cold.items()
         }
 
     def sets(data: Sequence[sample.Keys]) -> dict[str, Action]:
-        writers = (*floors, upsert)
-        return {writer.name: writer.set(data) for writer in writers} | {
+        return {writer.name: writer.set(data) for writer in (floor, upsert)} | {
             name: store.set(data) for name, store in stores.items()
         }
 
     await bench.measure(GET_1, gets(ids[:1]), rounds=100, primed=True)
     await bench.measure(GET_100, gets(ids), rounds=100, primed=True)
     await bench.measure(SET_1, sets(one), rounds=100, primed=True)
-    bench.settle()
+    bench.companies.settle()
     await bench.measure(SET_100, sets(hundred), rounds=60, primed=True)
-    bench.settle()
+    bench.companies.settle()
     await _at_once(bench, cold, stores, ids, variants)
-    await _cached(bench, keys, ids[0])
+    if not bench.is_far:
+        await _cached(bench, keys, ids[0])
 
 
 async def _at_once(
@@ -73,8 +72,8 @@ async def _cached(bench: Bench, keys: sample.Keys, session_id: str) -> None:
     owner = await Library.open(bench.rest, bench.company(keys), lease=True)
     bench.closing.push_async_callback(owner.close)
     folder = bench.baileys_folder(keys)
-    files = await NodeContestant(FILES, bench.node).open(folder)
-    cached = await NodeContestant(CACHED, bench.node).open(folder)
+    files = await open_files(bench.node, folder)
+    cached = await open_files(bench.node, folder, cached=True)
     for workload, key_type, key_id in (
         (CACHED_BYTES, "identity-key", IDENTITY),
         (CACHED_SESSION, "session", session_id),

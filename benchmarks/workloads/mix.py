@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from benchmarks import sample
 from benchmarks.bench import Bench
 from benchmarks.contestants.base import Chat, Step
-from benchmarks.contestants.node import CACHED, FILES
-from benchmarks.stats import Result
 
 ONE_BY_ONE, AT_ONCE = "message mix, one after the other", "message mix, 64 chats at once"
 CHATS, GROUPS, MEMBERS, MESSAGES = 64, 16, 4, 10
+NOTE = "Baileys' files are not synced to disk"
 OWN = "15550100001"
 GROWN = 400_000
 """Bytes of our own sender-key in the busiest group: near its cap, 2,000 leftover message keys."""
@@ -54,35 +53,12 @@ async def run(bench: Bench) -> None:
     days = [traffic(seed, messages=messages) for seed in range(2)]
     stores = await bench.contestants(days[0].stored, leases=True)
     short = [[_one_after_the_other(traffic(seed, messages=1).chats)] for seed in range(2)]
-    rows = {
-        ONE_BY_ONE: ({name: store.replay(short) for name, store in stores.items()}, CHATS),
-        AT_ONCE: (
-            {name: store.replay([day.chats for day in days]) for name, store in stores.items()},
-            CHATS * messages,
-        ),
-    }
-    for workload, (actions, count) in rows.items():
-        await bench.measure(workload, actions, rounds=10, warmups=2)
-        _as_rates(bench, workload, count)
-
-
-def _as_rates(bench: Bench, workload: str, messages: int) -> None:
-    bench.results.items = [
-        Result(
-            workload,
-            item.contestant,
-            tuple(messages / value for value in item.samples),
-            "messages/s",
-            _note(item),
-        )
-        if item.workload == workload
-        else item
-        for item in bench.results.items
-    ]
-
-
-def _note(result: Result) -> str:
-    return "not synced to disk, no network" if result.contestant in (FILES, CACHED) else ""
+    for workload, variants, count in (
+        (ONE_BY_ONE, short, CHATS),
+        (AT_ONCE, [day.chats for day in days], CHATS * messages),
+    ):
+        actions = {name: store.replay(variants) for name, store in stores.items()}
+        await bench.measure(workload, actions, rounds=10, warmups=2, messages=count, note=NOTE)
 
 
 def _one_after_the_other(chats: list[Chat]) -> Chat:

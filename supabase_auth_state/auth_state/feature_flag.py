@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from supabase_auth_state.config import FLAG_VARIABLE, check_company_id, database_flag
-from supabase_auth_state.errors import ConfigurationError, SupabaseAuthStateError
-from supabase_auth_state.files.folder import FolderAuthState, use_multi_file_auth_state
+from supabase_auth_state.errors import (
+    ConfigurationError,
+    SupabaseAuthStateError,
+)
+from supabase_auth_state.files.multi_file import FolderAuthState, use_multi_file_auth_state
 from supabase_auth_state.rest.client import Rest, open_rest, using_rest
 
 from .database import AuthState, use_supabase_auth_state
@@ -83,7 +86,8 @@ async def _warn_if_database_is_newer(
         stored = await newest_change(rest, company_id)
     except SupabaseAuthStateError as error:
         _warn(
-            f"company {company_id!r}: cannot tell whether the database holds newer state ({error})"
+            f"company {company_id!r}: it is not known whether the database holds newer state "
+            f"({error})"
         )
         return
     finally:
@@ -100,18 +104,9 @@ async def _warn_if_database_is_newer(
 
 async def newest_change(rest: Rest, company_id: str) -> float | None:
     """Return when a company's rows last changed (Unix time), or None when it has no creds."""
-    newest, after = 0.0, None
-    while True:
-        page = await rest.rpc(
-            "list_whatsapp_company", {"p_company_id": company_id, "p_after": after}
-        )
-        if page["auth"] is None:
-            return None
-        times = [page["auth"][3], *(row[3] for row in page["keys"])]
-        newest = max([newest, *times])
-        if not page["keys"]:
-            return float(newest)
-        after = page["keys"][-1][:2]
+    status = await rest.about("whatsapp_company_status", company_id)
+    changed_at: float | None = status["changed_at"]
+    return None if status["client_family"] is None else changed_at
 
 
 def newest_file(folder: Path) -> float | None:

@@ -1,21 +1,20 @@
-"""Who has what in the database, and who is at work on it; nothing secret."""
+"""The companies in the database, how large they are and who owns them; nothing secret."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.timestamps import seconds
 
-from .tables import human_bytes, table
+from .companies import read_all
+from .tables import cut, human_bytes, human_duration, table
 
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-
-_PAGE_ROWS = 1000
+# The summary, an empty line, and the head of the table.
+_FRAME_LINES = 3
 
 
 @dataclass(frozen=True)
@@ -68,15 +67,31 @@ class Dashboard:
         return asdict(self)
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, *, columns: int | None = None, lines: int | None = None) -> str:
+        """Return the dashboard for a person.
+
+        Args:
+            columns: how wide it may be, or None for any width.
+            lines: how many lines it may have, or None for any number. Companies that do not fit are
+                counted.
+        """
         clock = datetime.fromtimestamp(self.taken_at, timezone.utc)
         summary = (
             f"{clock:%Y-%m-%d %H:%M:%S} UTC   companies: {self.company_count}, owned: "
             f"{self.owned_count}, keys: {self.rows}, expired: {self.expired}, database: "
             f"{human_bytes(self.database_bytes)}"
         )
-        rows = [self._row(company) for company in self.companies]
+        shown = list(self.companies)
+        if lines is not None and len(shown) > max(lines - _FRAME_LINES, 0):
+            # One line less, for the count of the others.
+            shown = shown[: max(lines - _FRAME_LINES - 1, 0)]
         head = ("company", "keys", "size", "expired", "creds saved", "lease", "owner")
-        return f"{summary}\n\n{table(head, rows)}"
+        found = [summary, "", *table(head, [self._row(each) for each in shown]).splitlines()]
+        if len(shown) < len(self.companies):
+            found.append(f"… and {len(self.companies) - len(shown)} more")
+        return "\n".join(found if columns is None else [cut(line, columns) for line in found])
 
     def _row(self, company: CompanyStatus) -> Sequence[str]:
         left = None if company.lease_until is None else company.lease_until - self.taken_at
@@ -86,8 +101,8 @@ class Dashboard:
             str(company.rows),
             human_bytes(company.bytes),
             str(company.expired),
-            "-" if saved is None else f"{_duration(saved)} ago",
-            "-" if left is None else _duration(left),
+            "-" if saved is None else f"{human_duration(saved)} ago",
+            "-" if left is None else human_duration(left),
             company.owner or "-",
         )
 
@@ -106,14 +121,12 @@ async def read_dashboard(rest: Rest, *, companies: int, now: float) -> Dashboard
     stats = await rest.rpc("whatsapp_storage_stats", {"p_companies": companies})
     leases = {
         row["company_id"]: row
-        for row in await _all(
-            rest, "whatsapp_leases", "company_id,owner,expires_at", {"owner": "not.is.null"}
-        )
-        if seconds(row["expires_at"]) > now
+        for row in await read_all(rest, "whatsapp_leases", "company_id,owner,expires_at")
+        if row["owner"] is not None and seconds(row["expires_at"]) > now
     }
     saved = {
         row["company_id"]: seconds(row["updated_at"])
-        for row in await _all(rest, "whatsapp_auth", "company_id,updated_at", {})
+        for row in await read_all(rest, "whatsapp_auth", "company_id,updated_at")
     }
     return Dashboard(
         taken_at=now,
@@ -139,30 +152,3 @@ def _status(
         owner=None if lease is None else lease["owner"],
         lease_until=None if lease is None else seconds(lease["expires_at"]),
     )
-
-
-async def _all(
-    rest: Rest, name: str, columns: str, wanted: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    """Read rows by company_id, page by page: the API cuts longer answers without a word."""
-    found: list[dict[str, Any]] = []
-    last = ""
-
-    def build(client: AsyncPostgrestClient) -> Any:
-        query = client.from_(name).select(columns).gt("company_id", last)
-        for column, condition in wanted.items():
-            operator, _, value = condition.partition(".")
-            query = query.filter(column, operator, value)
-        return query.order("company_id").limit(_PAGE_ROWS)
-
-    while page := await rest.select(name, build):
-        found += page
-        last = page[-1]["company_id"]
-    return found
-
-
-def _duration(length: float) -> str:
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if length >= size:
-            return f"{length / size:.0f} {unit}"
-    return f"{max(length, 0.0):.0f} s"

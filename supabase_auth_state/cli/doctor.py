@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from supabase_auth_state.errors import ConfigurationError
 
 from .console import Console
 from .exits import DIFFERENT, DONE
-from .parsing import Commands, add_backup_dir, add_command, add_company, positive
+from .many import Ended, for_each
+from .parsing import Commands, add_command, add_company_backup_dir, add_company_or_all, positive
 
-_BACKUPS = "supabase-auth-state-backups"
-_FEWEST = 812
+if TYPE_CHECKING:
+    from supabase_auth_state.rest.client import Rest
+
+_MIN_KEPT = 812
 
 
 def add_parsers(commands: Commands) -> None:
@@ -32,31 +39,49 @@ something is damaged.
 --fix repairs what can be repaired without guessing, after a backup of all rows, and says what it
 left alone.""",
     )
-    add_company(parser)
+    add_company_or_all(parser, "examine every company of the database")
     parser.add_argument("--fix", action="store_true", help="repair, after a backup")
-    _add_backups(parser)
-
-
-def _add_backups(parser: argparse.ArgumentParser) -> None:
-    add_backup_dir(
-        parser, default=_BACKUPS, purpose=f"where to put the backup (default: {_BACKUPS})"
-    )
+    add_company_backup_dir(parser)
 
 
 async def run_doctor(args: argparse.Namespace, console: Console) -> int:
-    """Examine a company, and repair it."""
-    from supabase_auth_state.doctor.run import diagnose, repair
+    """Examine one company or all of them, and repair."""
+    from supabase_auth_state.doctor.doctor import diagnose, repair
+
+    async def examine(company_id: str, rest: Rest) -> Ended:
+        if args.fix:
+            report = await repair(rest, company_id, backup_folder=args.backup_dir)
+        else:
+            report = await diagnose(rest, company_id)
+        repairable.extend(report.repairable)
+        return Ended(report, DIFFERENT if report.damaged else DONE)
+
+    repairable: list[object] = []
+    code = await _for_companies(args, examine, console, what="without damage")
+    if repairable and not args.fix:
+        console.say("nothing was changed: --fix repairs what can be repaired")
+    return code
+
+
+async def _for_companies(
+    args: argparse.Namespace,
+    work: Callable[[str, Rest], Awaitable[Ended]],
+    console: Console,
+    *,
+    what: str,
+) -> int:
+    """Do a command for the company of ``--company``, or for all with ``--all``."""
     from supabase_auth_state.rest.client import using_rest
 
     async with using_rest() as rest:
-        if args.fix:
-            report = await repair(rest, args.company, backup_folder=args.backup_dir)
-        else:
-            report = await diagnose(rest, args.company)
-    console.result(report, ok=not report.damaged)
-    if report.repairable and not args.fix:
-        console.say("nothing was changed: --fix repairs what can be repaired")
-    return DIFFERENT if report.damaged else DONE
+        if args.all:
+            from .companies import list_companies
+
+            companies = await list_companies(rest)
+            return await for_each(companies, lambda name: work(name, rest), console, what=what)
+        ended = await work(args.company, rest)
+    console.result(ended.report, ok=ended.code == DONE)
+    return ended.code
 
 
 def _add_pre_keys(commands: Commands) -> None:
@@ -71,7 +96,7 @@ Report how many pre-keys a company has minted, uploaded and used; nothing is cha
 --reap deletes uploaded ones except the newest, after a backup of all rows. WhatsApp's server may
 still hand out one of them, and the first message that uses it is lost then: rarely worth it.""",
     )
-    add_company(parser)
+    add_company_or_all(parser, "count those of every company of the database")
     parser.add_argument(
         "--reap", action="store_true", help="delete all uploaded ones but the newest"
     )
@@ -79,23 +104,25 @@ still hand out one of them, and the first message that uses it is lost then: rar
         "--keep",
         metavar="N",
         type=positive,
-        default=_FEWEST,
-        help=f"with --reap: how many uploaded ones to keep (default and least: {_FEWEST})",
+        help=f"with --reap: how many uploaded ones to keep (default and least: {_MIN_KEPT})",
     )
-    _add_backups(parser)
+    add_company_backup_dir(parser)
 
 
 async def run_pre_keys(args: argparse.Namespace, console: Console) -> int:
-    """Count pre-keys, and reap them."""
+    """Count the pre-keys of one company or of all, and delete old ones."""
     from supabase_auth_state.doctor.pre_keys import pre_key_report, reap_pre_keys
-    from supabase_auth_state.rest.client import using_rest
 
-    async with using_rest() as rest:
-        if args.reap:
-            report = await reap_pre_keys(
-                rest, args.company, keep_newest=args.keep, backup_folder=args.backup_dir
-            )
-        else:
-            report = await pre_key_report(rest, args.company)
-    console.result(report)
-    return DONE
+    async def count(company_id: str, rest: Rest) -> Ended:
+        if not args.reap:
+            return Ended(await pre_key_report(rest, company_id))
+        keep = args.keep or _MIN_KEPT
+        return Ended(
+            await reap_pre_keys(rest, company_id, keep_newest=keep, backup_folder=args.backup_dir)
+        )
+
+    if args.keep is not None and not args.reap:
+        console.say("--keep does nothing without --reap: nothing is deleted")
+    elif args.keep is not None and args.keep < _MIN_KEPT:
+        raise ConfigurationError(f"--keep {args.keep} is too few: keep at least {_MIN_KEPT}")
+    return await _for_companies(args, count, console, what="counted")

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .console import Console, failure_as_json
+from supabase_auth_state.errors import FolderError
+
+from .console import Console
 from .exits import DIFFERENT, DONE, REFUSED
-from .parsing import Commands, add_backup_dir, add_command, add_company, add_folder, days, positive
+from .many import Ended, Tally, for_each
+from .parsing import (
+    Commands,
+    add_backup_dir,
+    add_command,
+    add_company,
+    add_company_or_all,
+    add_folder,
+    days,
+    positive,
+)
 
 if TYPE_CHECKING:
-    from supabase_auth_state.transfer.import_each import Outcome
+    from supabase_auth_state.rest.client import Rest
+    from supabase_auth_state.transfer.import_each import ImportOutcome
 
 _BESIDE = "where to put backups (default: beside the folder)"
 
@@ -34,9 +50,10 @@ Copy an auth folder of Baileys' useMultiFileAuthState into the database, and rea
 
 Stop the process that uses the folder first. The folder is backed up beside itself and is not
 changed. Nothing is written when a file is not understood, when the folder is in use, when another
-process owns the company, or when the database holds newer state. Running it again changes nothing;
-an import that was broken off is finished by running it again. Lid-mappings older than seven days
-are left out, unless a session still needs them.""",
+process owns the company, when another company is the same linked device, or when a value in the
+database would be lost or go back. Running it again changes nothing; an import that was broken off
+is finished by running it again. Lid-mappings older than seven days are left out, unless a session
+still needs them.""",
     )
     add_folder(parser, "the auth folder; with --each, a folder of auth folders")
     which = parser.add_mutually_exclusive_group(required=True)
@@ -47,7 +64,8 @@ are left out, unless a session still needs them.""",
     parser.add_argument(
         "--force",
         action="store_true",
-        help="make the database equal to the folder even where it is newer; its rows are backed up",
+        help="make the database equal to the folder even where that loses newer state, or makes "
+        "two companies of one linked device; its rows are backed up",
     )
     parser.add_argument(
         "--skip-broken",
@@ -86,23 +104,28 @@ async def run_import(args: argparse.Namespace, console: Console) -> int:
 
 
 async def _import_each(args: argparse.Namespace, console: Console, options: dict[str, Any]) -> int:
-    from supabase_auth_state.transfer.import_each import import_each
+    from supabase_auth_state.rest.client import using_rest
+    from supabase_auth_state.transfer.import_each import ImportEachReport, import_each
 
-    count = {True: 0, False: 0}
+    from .companies import check_connection
 
-    def tell(outcome: Outcome) -> None:
-        count[outcome.error is None] += 1
+    report = ImportEachReport()
+    tally = Tally(console, report, "imported")
+
+    def tell(outcome: ImportOutcome) -> None:
         if outcome.report is not None:
-            console.result(outcome.report)
+            tally.end(Ended(outcome.report))
         elif outcome.error is not None:
-            console.say(f"error: company {outcome.company_id!r}: {outcome.error}")
-            if console.json:
-                failure = {"company_id": outcome.company_id, **failure_as_json(outcome.error)}
-                console.document({"ok": False, **failure})
+            tally.fail(outcome.company_id, outcome.error)
 
-    await import_each(args.folder, concurrency=args.concurrency, on_outcome=tell, **options)
-    console.say(f"{count[True]} companies imported, {count[False]} not")
-    return REFUSED if count[False] else DONE
+    options |= {"concurrency": args.concurrency, "on_outcome": tell, "report": report}
+    async with using_rest() as rest:
+        await check_connection(rest)
+        try:
+            await import_each(args.folder, client=rest, **options)
+        finally:
+            tally.sum_up()
+    return tally.code
 
 
 def _add_export(commands: Commands) -> None:
@@ -118,8 +141,11 @@ The folder appears complete or not at all, with mode 0700 and its files 0600, an
 the rows. The company is owned meanwhile. Afterwards use only one of the two: set
 USE_DATABASE_AUTH_STATE=false where the folder is to be used.""",
     )
-    add_folder(parser, "the folder to write; must not exist, or be empty")
-    add_company(parser)
+    add_folder(
+        parser,
+        "the folder to write; must not exist, or be empty. With --all, the folder of folders",
+    )
+    add_company_or_all(parser, "export every company of the database, as the subfolder of its name")
     parser.add_argument(
         "--force",
         action="store_true",
@@ -133,7 +159,7 @@ USE_DATABASE_AUTH_STATE=false where the folder is to be used.""",
 
 
 async def run_export(args: argparse.Namespace, console: Console) -> int:
-    """Export a company."""
+    """Export one company, or all of them."""
     from supabase_auth_state.transfer.export_folder import export_folder
 
     if args.without_lease:
@@ -141,16 +167,56 @@ async def run_export(args: argparse.Namespace, console: Console) -> int:
             "warning: without a lease, another process may be writing: the folder may mix states. "
             "Do not connect with it"
         )
+    options: dict[str, Any] = {"force": args.force, "lease": not args.without_lease}
+    if args.all:
+        return await _export_all(args.folder, console, options)
     with console.progress(args.company) as progress:
-        report = await export_folder(
-            args.folder,
-            args.company,
-            force=args.force,
-            lease=not args.without_lease,
-            progress=progress,
-        )
+        report = await export_folder(args.folder, args.company, progress=progress, **options)
     console.result(report)
     return DONE
+
+
+async def _export_all(parent: str, console: Console, options: dict[str, Any]) -> int:
+    import asyncio
+
+    from supabase_auth_state.rest.client import using_rest
+    from supabase_auth_state.transfer.export_folder import export_folder
+
+    from .companies import list_companies
+
+    async with using_rest() as rest:
+
+        async def export(company_id: str) -> Ended:
+            folder = Path(parent, folder_name(company_id))
+            return Ended(await export_folder(folder, company_id, client=rest, **options))
+
+        companies = await list_companies(rest)
+        await asyncio.to_thread(_make_parent, Path(parent))
+        return await for_each(companies, export, console, what="exported")
+
+
+def folder_name(company_id: str) -> str:
+    """Return the name of a company's folder, which `import --each` takes for the company.
+
+    Raises:
+        FolderError: no folder can have this name, or `import --each` would leave it out.
+    """
+    if company_id.startswith(".") or "/" in company_id or os.sep in company_id:
+        raise FolderError(
+            f"company {company_id!r} cannot be exported by --all, because a folder cannot have its "
+            "name: export it with --company"
+        )
+    return company_id
+
+
+def _make_parent(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror
+    else:
+        return
+    raise FolderError(f"cannot make {folder}: {reason}")
 
 
 def _add_verify(commands: Commands) -> None:
@@ -165,17 +231,46 @@ Compare an auth folder with a company in the database, value by value; nothing i
 Prints how many values agree and the names of those that differ or that only one side has. Ends
 with exit code 3 when there are any.""",
     )
-    add_folder(parser, "the auth folder")
-    add_company(parser)
+    add_folder(parser, "the auth folder; with --all, a folder of auth folders")
+    add_company_or_all(parser, "compare every subfolder with the company of its name")
 
 
 async def run_verify(args: argparse.Namespace, console: Console) -> int:
-    """Compare both sides."""
+    """Compare one folder with its company, or each of many."""
     from supabase_auth_state.transfer.verify import verify_folder
 
-    report = await verify_folder(args.folder, args.company)
-    console.result(report, ok=report.identical)
-    return DONE if report.identical else DIFFERENT
+    async def verify(folder: Path | str, company_id: str, client: Rest | None = None) -> Ended:
+        report = await verify_folder(folder, company_id, client=client)
+        return Ended(report, DONE if report.identical else DIFFERENT)
+
+    if args.all:
+        return await _for_each_folder(args.folder, verify, console, what="the same on both sides")
+    ended = await verify(args.folder, args.company)
+    console.result(ended.report, ok=ended.code == DONE)
+    return ended.code
+
+
+async def _for_each_folder(
+    parent: str,
+    work: Callable[[Path, str, Rest], Awaitable[Ended]],
+    console: Console,
+    *,
+    what: str,
+) -> int:
+    """Do a command for every subfolder and the company of its name."""
+    import asyncio
+
+    from supabase_auth_state.rest.client import using_rest
+    from supabase_auth_state.transfer.import_each import company_folders
+
+    from .companies import check_connection
+
+    folders = {path.name: path for path in await asyncio.to_thread(company_folders, parent)}
+    async with using_rest() as rest:
+        await check_connection(rest)
+        return await for_each(
+            list(folders), lambda name: work(folders[name], name, rest), console, what=what
+        )
 
 
 def _add_purge(commands: Commands) -> None:
@@ -191,8 +286,8 @@ Without --yes it only says what it would do. The folder is removed only when eve
 database as it is, or was replaced there by something newer, and when there is a backup of exactly
 these files; one is made when there is none. Files that are not Baileys' stay.""",
     )
-    add_folder(parser, "the auth folder")
-    add_company(parser)
+    add_folder(parser, "the auth folder; with --all, a folder of auth folders")
+    add_company_or_all(parser, "remove every subfolder whose company has moved")
     parser.add_argument(
         "--after-days",
         metavar="DAYS",
@@ -205,17 +300,28 @@ these files; one is made when there is none. Files that are not Baileys' stay.""
 
 
 async def run_purge(args: argparse.Namespace, console: Console) -> int:
-    """Remove a folder, or say what stands against it."""
+    """Remove one folder or each of many, or print why it is still needed."""
     from supabase_auth_state.transfer.purge import purge_files
 
-    report = await purge_files(
-        args.folder,
-        args.company,
-        after_days=args.after_days,
-        backup_dir=args.backup_dir,
-        yes=args.yes,
-    )
-    console.result(report, ok=not report.obstacles)
-    if not (report.obstacles or report.removed):
+    async def purge(folder: Path | str, company_id: str, client: Rest | None = None) -> Ended:
+        report = await purge_files(
+            folder,
+            company_id,
+            client=client,
+            after_days=args.after_days,
+            backup_dir=args.backup_dir,
+            yes=args.yes,
+        )
+        return Ended(report, REFUSED if report.obstacles else DONE)
+
+    if args.all:
+        code = await _for_each_folder(
+            args.folder, purge, console, what="removed" if args.yes else "ready to be removed"
+        )
+    else:
+        ended = await purge(args.folder, args.company)
+        console.result(ended.report, ok=ended.code == DONE)
+        code = ended.code
+    if code == DONE and not args.yes:
         console.say("nothing was changed: --yes removes the files")
-    return REFUSED if report.obstacles else DONE
+    return code

@@ -3,68 +3,85 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from supabase_auth_state import __version__
-from supabase_auth_state.errors import SupabaseAuthStateError
+from supabase_auth_state.errors import FolderError, SupabaseAuthStateError
 
-from . import database, doctor, folders, migrations
-from .console import Console
 from .exits import INTERRUPTED, REFUSED, TABLE, exit_code
-from .parsing import add_verbosity
+from .signals import heed_signals, run
+
+if TYPE_CHECKING:
+    from .console import Console
+    from .parsing import Parser
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(
+def build_parser(*, json: bool = False) -> Parser:
+    """Return the parser of all commands.
+
+    Args:
+        json: whether usage errors are printed as JSON too.
+    """
+    from . import cleanup, delete, doctor, folders, leases, migrations, overview, restore
+    from .parsing import JsonParser, Parser, add_verbosity
+
+    parser = (JsonParser if json else Parser)(
         prog="supabase-auth-state",
         description="Baileys (WhatsApp) auth state in Supabase: move it there and back, and look "
         "after it.",
         epilog=TABLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     add_verbosity(parser, default=0)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for group in (folders, database, doctor, migrations):
+    groups = (folders, restore, delete, cleanup, overview, doctor, leases, migrations)
+    for group in groups:
         group.add_parsers(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, do what it says, and return the exit code."""
-    args = build_parser().parse_args(argv)
+    with heed_signals():
+        return _main(sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    from .console import Console, discard_output
+
+    args = build_parser(json="--json" in argv).parse_args(argv)
     console = Console(json=args.json)
-    _show_log(args.verbose)
+    _show_log(args.verbose, console)
     try:
         return _run(args, console)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # on Windows, see heed_signals
         console.say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody to tell, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has gone.
+        discard_output()
         return REFUSED
 
 
 def _run(args: argparse.Namespace, console: Console) -> int:
-    import asyncio
-
-    from .signals import terminable
-
     try:
-        return asyncio.run(terminable(args.run(args, console)))
+        return run(args.run(args, console))
     except SupabaseAuthStateError as error:
         _trace(args.verbose)
         console.failure(error)
         return exit_code(error)
     except BrokenPipeError:
         raise
+    except OSError as error:
+        # A path that no part of the library expected; the system's words quote nothing but it.
+        _trace(args.verbose)
+        console.failure(FolderError(f"{error.filename or 'the system'}: {error.strerror}"))
+        return REFUSED
     except Exception as error:  # noqa: BLE001 - people get a line, not a traceback
         _trace(args.verbose)
-        # Its text is not ours, so it stays away: it may quote what it was about.
+        # The text of such an error is not printed: it may quote a stored value.
         console.say(f"error: unexpected {type(error).__name__}; -vv shows where")
         return REFUSED
 
@@ -76,11 +93,21 @@ def _trace(verbose: int) -> None:
         traceback.print_exc()
 
 
-def _show_log(verbose: int) -> None:
+def _show_log(verbose: int, console: Console) -> None:
     import logging
 
+    from supabase_auth_state.config import Settings
+
+    from .console import is_terminal
+    from .waiting import WaitingNotice
+
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     handler = logging.StreamHandler()
+    handler.setLevel(level)
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     log = logging.getLogger("supabase_auth_state")
     log.addHandler(handler)
-    log.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
+    log.setLevel(level)
+    if is_terminal(sys.stderr):
+        log.addHandler(WaitingNotice(console, give_up_after=Settings.give_up_after))
+        log.setLevel(logging.DEBUG)

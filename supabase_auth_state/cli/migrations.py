@@ -1,15 +1,22 @@
-"""``migrations``: the SQL files, which travel with the package."""
+"""``migrations``: the SQL files that make the tables and functions."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from supabase_auth_state.errors import FolderError
+from supabase_auth_state.config import check_schema, environment
+from supabase_auth_state.config.settings import SCHEMA_VARIABLE
+from supabase_auth_state.errors import ConfigurationError, FolderError
 
 from .console import Console
 from .exits import DONE
+from .migration_files import PUBLIC, migrations_directory, migrations_for
 from .parsing import Commands, add_command
+
+_NEXT = """\
+in a project that `supabase link --project-ref <ref>` has linked:
+  supabase db push --remote --yes     (CLI 2: supabase db push --linked --yes)"""
 
 
 def add_parsers(commands: Commands) -> None:
@@ -19,13 +26,14 @@ def add_parsers(commands: Commands) -> None:
         "migrations",
         run_migrations,
         summary="list, print or copy the SQL files that `supabase db push` applies",
-        description="""\
+        description=f"""\
 The SQL files that make the tables and functions:
 
   migrations list          name them (the default)
   migrations print [NAME]  print one, or all in order, e.g. for the SQL editor
-  migrations copy [DIR]    copy them to supabase/migrations or DIR, for `supabase db push`""",
-        json=False,
+  migrations copy [DIR]    copy them to supabase/migrations of this project, or to DIR
+
+Then apply them, {_NEXT}""",
     )
     parser.add_argument(
         "action", nargs="?", choices=("list", "print", "copy"), default="list", help="what to do"
@@ -33,32 +41,42 @@ The SQL files that make the tables and functions:
     parser.add_argument(
         "target", nargs="?", metavar="NAME|DIR", help="which file to print, or where to copy to"
     )
+    parser.add_argument(
+        "--schema",
+        metavar="NAME",
+        type=_schema,
+        help="write the SQL for this schema, which the API has to expose (default: "
+        f"{SCHEMA_VARIABLE}, else public)",
+    )
 
 
 async def run_migrations(args: argparse.Namespace, console: Console) -> int:
     """List, print or copy."""
-    if args.action == "list":
-        console.text("\n".join(path.name for path in migration_files()))
-    elif args.action == "print":
-        console.text("\n".join(path.read_text("utf-8") for path in _named(args.target)))
+    schema = args.schema or check_schema(environment().get(SCHEMA_VARIABLE, "").strip() or PUBLIC)
+    files = migrations_for(schema)
+    if args.action == "copy":
+        directory = Path(args.target) if args.target else migrations_directory(Path.cwd())
+        _copy(files, directory, schema, console)
+        return DONE
+    chosen = _named(files, args.target)
+    if console.json:
+        _print_as_json(chosen, console, with_sql=args.action == "print")
+    elif args.action == "list":
+        console.text("\n".join(chosen))
     else:
-        _copy(Path(args.target or "supabase/migrations"), console)
+        console.text("\n".join(chosen.values()))
     return DONE
 
 
-def migration_files() -> list[Path]:
-    """Return the SQL files in the order in which they apply."""
-    package = Path(__file__).parents[1]
-    # In the wheel they lie inside the package, in a checkout beside it.
-    for folder in (package / "migrations", package.parent / "supabase" / "migrations"):
-        found = sorted(folder.glob("*.sql"))
-        if found:
-            return found
-    raise FolderError(f"the migrations are missing from {package}: install the package again")
+def _schema(text: str) -> str:
+    try:
+        return check_schema(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _named(name: str | None) -> list[Path]:
-    found = [path for path in migration_files() if name in (None, path.name, path.stem)]
+def _named(files: dict[str, str], name: str | None) -> dict[str, str]:
+    found = {each: sql for each, sql in files.items() if name in (None, each, Path(each).stem)}
     if not found:
         raise FolderError(
             f"there is no migration {name!r}: `supabase-auth-state migrations` lists them"
@@ -66,24 +84,59 @@ def _named(name: str | None) -> list[Path]:
     return found
 
 
-def _copy(directory: Path, console: Console) -> None:
+def _print_as_json(files: dict[str, str], console: Console, *, with_sql: bool) -> None:
+    migrations = [
+        {"name": name, "sql": sql} if with_sql else {"name": name} for name, sql in files.items()
+    ]
+    console.document({"ok": True, "migrations": migrations})
+
+
+def _copy(files: dict[str, str], directory: Path, schema: str, console: Console) -> None:
     """Copy all or nothing; a file of the same content is left as it is."""
-    new = {}
-    for path in migration_files():
-        target = directory / path.name
-        content = path.read_bytes()
-        if not target.exists():
-            new[target] = content
-        elif target.read_bytes() != content:
-            raise FolderError(
-                f"{target} is there with other content: a migration that was applied must not "
-                "change; move it away to have this version"
-            )
     try:
+        new = {
+            directory / name: sql.encode()
+            for name, sql in files.items()
+            if not _is_there(directory / name, sql.encode())
+        }
         directory.mkdir(parents=True, exist_ok=True)
         for target, content in new.items():
             target.write_bytes(content)
-            console.text(str(target))
-    except OSError as exc:
-        raise FolderError(f"cannot copy to {directory}: {exc.strerror}") from exc
-    console.say(f"{len(new)} migrations copied to {directory}; `supabase db push` applies them")
+    except OSError as error:
+        reason = error.strerror
+    else:
+        _tell_copied(list(new), directory, schema, console)
+        return
+    raise FolderError(f"cannot copy to {directory}: {reason}")
+
+
+def _is_there(target: Path, content: bytes) -> bool:
+    if not target.exists():
+        return False
+    if target.read_bytes() == content:
+        return True
+    raise FolderError(
+        f"{target} is there with other content: a migration that was applied must not change, and "
+        "all of them are for one schema; move it away to have this version"
+    )
+
+
+def _tell_copied(new: list[Path], directory: Path, schema: str, console: Console) -> None:
+    if console.json:
+        console.document(
+            {
+                "ok": True,
+                "schema": schema,
+                "directory": str(directory),
+                "copied": [target.name for target in new],
+            }
+        )
+        return
+    for target in new:
+        console.text(str(target))
+    console.say(f"{len(new)} migrations copied to {directory}. Apply them, {_NEXT}")
+    if schema != PUBLIC:
+        console.say(
+            f"Then expose the schema {schema} (Project Settings > Data API > Exposed schemas), and "
+            f"set {SCHEMA_VARIABLE}={schema}"
+        )

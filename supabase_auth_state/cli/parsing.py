@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeAlias
+from contextlib import suppress
+from typing import Any, NoReturn, TypeAlias
 
 from supabase_auth_state.config import check_company_id
-from supabase_auth_state.errors import ConfigurationError
+from supabase_auth_state.errors import ConfigurationError, SupabaseAuthStateError
 
-if TYPE_CHECKING:
-    from .console import Console
+from .console import Console, write
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001
 """Where commands are added."""
 
-Run = Callable[[argparse.Namespace, "Console"], Awaitable[int]]
+Run = Callable[[argparse.Namespace, Console], Awaitable[int]]
 """Does a command and returns its exit code."""
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose help is laid out as it is written, for the program and for every command."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+
+class JsonParser(Parser):
+    """A parser that prints its errors as JSON too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and end with exit code 2."""
+        found = {"ok": False, "error": "UsageError", "message": message}
+        # Where the result cannot be written, the usage on standard error is enough.
+        with suppress(SupabaseAuthStateError, OSError):
+            write(sys.stdout, f"{json.dumps(found)}\n")
+        super().error(message)
+
+
 def add_command(
-    commands: Commands,
-    name: str,
-    run: Run,
-    *,
-    summary: str,
-    description: str,
-    json: bool = True,
-) -> argparse.ArgumentParser:
+    commands: Commands, name: str, run: Run, *, summary: str, description: str
+) -> Parser:
     """Add a command and the options that every command has.
 
     Args:
@@ -36,29 +51,27 @@ def add_command(
         run: what does it.
         summary: one line for the list of commands.
         description: what it does, for its own ``--help``.
-        json: whether its results can be had as JSON.
     """
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run, json=False)
-    if json:
-        parser.add_argument("--json", action="store_true", help="print results as JSON, one a line")
-    add_verbosity(parser, default=argparse.SUPPRESS)
+    parser = commands.add_parser(name, help=summary, description=description)
+    add_common_options(parser, run)
     return parser
 
 
-def add_verbosity(parser: argparse.ArgumentParser, *, default: int | str) -> None:
+def add_common_options(parser: Parser, run: Run) -> None:
+    """Add what every command has: what does it, ``--json`` and ``-v``."""
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print results as JSON, one a line")
+    add_verbosity(parser, default=argparse.SUPPRESS)
+
+
+def add_verbosity(parser: Parser, *, default: int | str) -> None:
     """Add ``-v``, which may stand before or behind the command."""
     parser.add_argument(
         "-v",
         "--verbose",
         action="count",
         default=default,
-        help="tell more on standard error; -vv tells everything",
+        help="print more on standard error; -vv prints everything",
     )
 
 
@@ -75,14 +88,32 @@ def add_company(
     )
 
 
-def add_folder(parser: argparse.ArgumentParser, purpose: str) -> None:
+def add_company_or_all(parser: Parser, all_of_them: str) -> None:
+    """Add ``--company ID`` and ``--all``, of which one is needed.
+
+    Args:
+        parser: where to add them.
+        all_of_them: what ``--all`` does.
+    """
+    which = parser.add_mutually_exclusive_group(required=True)
+    add_company(which, required=False)
+    which.add_argument("--all", action="store_true", help=all_of_them)
+
+
+def add_folder(parser: Parser, purpose: str) -> None:
     """Add the folder's path."""
     parser.add_argument("folder", metavar="FOLDER", help=purpose)
 
 
-def add_backup_dir(parser: argparse.ArgumentParser, *, default: str | None, purpose: str) -> None:
+def add_backup_dir(parser: Parser, *, default: str | None, purpose: str) -> None:
     """Add ``--backup-dir DIR``."""
     parser.add_argument("--backup-dir", metavar="DIR", default=default, help=purpose)
+
+
+def add_company_backup_dir(parser: Parser) -> None:
+    """Add ``--backup-dir DIR`` for backups of companies, which come from no folder."""
+    default = "supabase-auth-state-backups"
+    add_backup_dir(parser, default=default, purpose=f"where to put the backup (default: {default})")
 
 
 def company_id(text: str) -> str:
@@ -95,17 +126,17 @@ def company_id(text: str) -> str:
 
 def positive(text: str) -> int:
     """Return a number of at least 1."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    if not text.isascii() or not text.isdigit() or not 1 <= len(text) <= 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of at least 1")
     return int(text)
 
 
 def days(text: str) -> float:
-    """Return a number of days, 0 or more."""
+    """Return a number of days, from 0 to a thousand years."""
     try:
         found = float(text)
     except ValueError:
         found = -1.0
-    if not 0 <= found < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
+    if not 0 <= found <= 365_000:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of days")
     return found

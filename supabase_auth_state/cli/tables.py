@@ -1,11 +1,11 @@
-"""Tables for people at a terminal. Pure."""
+"""Tables for people at a terminal. No I/O."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
 
-_LARGEST_CELL = 60
+_MAX_CELL = 60
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -32,10 +32,31 @@ def human_bytes(count: float) -> str:
     return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
 
 
+def human_duration(seconds: float) -> str:
+    """Return a length of time as people write it, in one unit."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0.0):.0f} s"
+
+
+def cut(line: str, width: int) -> str:
+    """Return a line, without what does not fit into so many columns of a terminal."""
+    if _width(line) <= width:
+        return line
+    kept, used = [], 1
+    for char in line:
+        used += _width(char)
+        if used > width:
+            break
+        kept.append(char)
+    return f"{''.join(kept)}…" if width > 0 else ""
+
+
 def _fitting(cell: str) -> str:
-    # Ids are anybody's text; a terminal obeys control characters.
+    # An id may be any text, and a terminal obeys control characters.
     shown = "".join(char if char.isprintable() else "?" for char in cell)
-    return shown if len(shown) <= _LARGEST_CELL else f"{shown[: _LARGEST_CELL - 1]}…"
+    return shown if len(shown) <= _MAX_CELL else f"{shown[: _MAX_CELL - 1]}…"
 
 
 def _padded(cell: str, width: int, *, right: bool) -> str:

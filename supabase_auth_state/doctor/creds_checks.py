@@ -1,4 +1,4 @@
-"""The creds by themselves: can they be read, are they whole, are they signed? Pure."""
+"""The creds by themselves: can they be read, are they whole, are they signed? No I/O."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec import xeddsa
-from supabase_auth_state.codec.bufferjson import from_base64
+from supabase_auth_state.codec import from_base64, xeddsa
 from supabase_auth_state.codec.creds import verify_signed_pre_key
 from supabase_auth_state.errors import CodecError
-from supabase_auth_state.transfer.rows import RawAuth
+from supabase_auth_state.transfer.documents import CREDS
 from supabase_auth_state.types import Creds
 
 from .damage import damaged_forms
-from .findings import CREDS, Chart
-from .key_checks import FORM_REMEDY, MISMATCH, is_pair, told
+from .findings import Findings
+from .key_checks import FORM_REMEDY, MISMATCH, describe, is_pair
 
 # What the phone and the device sign in front of the details, for a plain and for a hosted device.
 # Source: Baileys 7.0.0-rc14, src/Defaults/index.ts, WA_ADV_*_SIG_PREFIX.
@@ -34,42 +33,48 @@ _LINK_AGAIN = "what belongs there cannot be known; without a backup, link the de
 _WHICH = "which part is wrong cannot be known"
 
 
-def examine_creds(auth: RawAuth, chart: Chart) -> Creds | None:
-    """Examine creds and return them as a repair leaves them, or None when they cannot be used."""
+def examine_creds(stored: Any, findings: Findings) -> Creds | None:
+    """Examine the JSON value of creds.
+
+    Returns:
+        The creds as a repair leaves them, or None when they cannot be used.
+    """
     try:
-        creds = codec.decode_creds(auth.creds, company_id=None)
+        creds = codec.decode_creds(stored, company_id=None)
         canonical = codec.encode_creds(creds, company_id=None)
     except CodecError as error:
-        chart.leave("unreadable", CREDS, f"cannot be read: {told(error)}", _LINK_AGAIN)
+        findings.add_unrepairable(
+            "unreadable", CREDS, f"cannot be read: {describe(error)}", _LINK_AGAIN
+        )
         return None
-    for code, what in damaged_forms(auth.creds, canonical).items():
-        chart.repair(code, CREDS, what, FORM_REMEDY)
-        chart.change.creds = canonical
+    for code, what in damaged_forms(stored, canonical).items():
+        findings.add_repairable(code, CREDS, what, FORM_REMEDY)
+        findings.change.creds = canonical
     try:
         codec.check_creds(creds, company_id=None)
     except CodecError as error:
-        chart.leave("not-whole", CREDS, f"not whole: {told(error)}", _LINK_AGAIN)
+        findings.add_unrepairable("not-whole", CREDS, f"not whole: {describe(error)}", _LINK_AGAIN)
         return None
-    _examine_keys(creds, chart)
-    _examine_numbers(creds, chart)
+    _examine_keys(creds, findings)
+    _examine_numbers(creds, findings)
     return creds
 
 
-def _examine_keys(creds: Creds, chart: Chart) -> None:
+def _examine_keys(creds: Creds, findings: Findings) -> None:
     pairs = {name: creds[name] for name in _PAIRS if creds.get(name) is not None}
     pairs["signedPreKey"] = creds["signedPreKey"]["keyPair"]
     for name, pair in pairs.items():
         if not is_pair(pair):
-            chart.leave("key-pair", CREDS, f"{name}: {MISMATCH}", _WHICH)
+            findings.add_unrepairable("key-pair", CREDS, f"{name}: {MISMATCH}", _WHICH)
     if not verify_signed_pre_key(creds):
         what = "the signed pre-key is not signed by the identity key"
-        chart.leave("creds-signature", CREDS, what, _WHICH)
+        findings.add_unrepairable("creds-signature", CREDS, what, _WHICH)
     for signer in _failed_signatures(creds):
         what = f"the account is not signed by {signer} for this identity key"
-        chart.leave("account-signature", CREDS, what, _WHICH)
+        findings.add_unrepairable("account-signature", CREDS, what, _WHICH)
     if not _is_base64_of(creds.get("advSecretKey"), 32):
         what = "advSecretKey is not the base64 text of 32 bytes"
-        chart.leave("adv-secret", CREDS, what, "it is needed for pairing only")
+        findings.add_unrepairable("adv-secret", CREDS, what, "it is needed for pairing only")
 
 
 def _failed_signatures(creds: Creds) -> Iterator[str]:
@@ -98,7 +103,7 @@ def _is_base64_of(text: Any, length: int) -> bool:
     return data is not None and len(data) == length
 
 
-def _examine_numbers(creds: Creds, chart: Chart) -> None:
+def _examine_numbers(creds: Creds, findings: Findings) -> None:
     next_id = creds.get("nextPreKeyId")
     counted = type(next_id) is int and next_id > 0
     for name, lowest, highest in (
@@ -108,7 +113,7 @@ def _examine_numbers(creds: Creds, chart: Chart) -> None:
     ):
         if not _is_between(creds.get(name), lowest, highest):
             what = f"{name} cannot be right"
-            chart.leave("creds-number", CREDS, what, "what it was cannot be known")
+            findings.add_unrepairable("creds-number", CREDS, what, "what it was cannot be known")
 
 
 def _is_between(number: Any, lowest: int, highest: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Which damaged forms a stored value has, told by comparing it with the right form. Pure.
+"""Which damaged forms a stored value has, compared with the right form. No I/O.
 
 What the right form is has been settled before, by field and length (``shapes``); here the
 difference only gets a name.
@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from supabase_auth_state.codec.bufferjson import from_buffer
-from supabase_auth_state.codec.json_text import parse_json
-from supabase_auth_state.codec.legacy import read_damaged
+from supabase_auth_state.codec import from_buffer, parse_json, read_damaged
 
 from .findings import Code
 
@@ -27,7 +25,7 @@ _NAMES: dict[Code, str] = {
 
 
 def damaged_forms(stored: Any, canonical: Any) -> dict[Code, str]:
-    """Name the damaged forms in a stored JSON value, given the JSON value it stands for.
+    """Name the damaged forms in a stored JSON value, given the right JSON value.
 
     Returns:
         For each form, what is wrong.
@@ -57,8 +55,8 @@ def _compare(stored: Any, canonical: Any, found: Counter[Code]) -> None:
         for name, child in canonical.items():
             _compare(stored[name], child, found)
     else:
-        for ours, theirs in zip(stored, canonical, strict=True):
-            _compare(ours, theirs, found)
+        for one, other in zip(stored, canonical, strict=True):
+            _compare(one, other, found)
 
 
 def _is_json_text(stored: Any, canonical: Any) -> bool:

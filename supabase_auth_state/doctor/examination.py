@@ -1,65 +1,75 @@
-"""What is wrong with a company's rows, and what would put it right. Pure."""
+"""What is wrong with a company's rows, and what would put it right. No I/O."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from supabase_auth_state import codec
-from supabase_auth_state.errors import CodecError
-from supabase_auth_state.transfer.rows import RawAuth, RawKey, RawRows
+from supabase_auth_state.errors import CodecError, some_of
+from supabase_auth_state.transfer.company import Company
+from supabase_auth_state.transfer.documents import CREDS, Document, decoded
 
 from .addresses import examine_addresses
 from .agreement import examine_agreement
 from .creds_checks import examine_creds
-from .findings import CREDS, Chart
-from .key_checks import examine_keys, told
+from .findings import Findings
+from .key_checks import describe, examine_keys
 
 
-def examine(rows: RawRows) -> Chart:
+def examine(company: Company, *, same_device: Sequence[str] = ()) -> Findings:
     """Find everything that is wrong with a company's rows.
 
     A repair is planned only where what belongs there is certain. Under another client family than
     ``baileys`` there are no rules for fields: rows are only asked whether they can be read.
+
+    Args:
+        company: the rows.
+        same_device: other companies that hold the same linked device.
     """
-    chart = Chart()
-    if rows.auth is None:
-        what = "missing" if rows.keys else "missing, and so is every key"
-        chart.leave("creds-missing", CREDS, what, "is this the right company?")
-    family = codec.BAILEYS if rows.auth is None else rows.auth.family
-    if family == codec.BAILEYS:
-        _examine_baileys(rows, chart)
+    findings = Findings()
+    if company.creds is None:
+        what, reason = "missing, and so is every key", "is this the right company?"
+        if company.is_unfinished:
+            what = "missing, though there are keys"
+            reason = "if an import was broken off, run it again; else restore or delete the company"
+        findings.add_unrepairable("creds-missing", CREDS, what, reason)
+    if same_device:
+        findings.add_unrepairable(
+            "same-device",
+            CREDS,
+            f"also those of {some_of(map(repr, same_device))}",
+            "two clients of one linked device replace each other for ever; delete the company that "
+            "is no longer used",
+        )
+    if company.family in {None, codec.BAILEYS}:
+        _examine_baileys(company, findings)
     else:
-        _examine_other(rows, family, chart)
-    return chart
+        _examine_other(company, str(company.family), findings)
+    return findings
 
 
-def _examine_baileys(rows: RawRows, chart: Chart) -> None:
-    keys = examine_keys(rows.keys, chart)
-    examine_addresses(keys, chart)
-    creds = None if rows.auth is None else examine_creds(rows.auth, chart)
+def _examine_baileys(company: Company, findings: Findings) -> None:
+    keys = examine_keys(company.keys, findings)
+    examine_addresses(keys, findings)
+    creds = None if company.creds is None else examine_creds(company.creds.json, findings)
     if creds is not None:
-        examine_agreement(keys, creds, chart)
+        examine_agreement(keys, creds, findings)
 
 
-def _examine_other(rows: RawRows, family: str, chart: Chart) -> None:
+def _examine_other(company: Company, family: str, findings: Findings) -> None:
     reason = f"rows of the client family {family!r} are not known here"
-    if rows.auth is not None:
-        _examine_other_creds(rows.auth, reason, chart)
-    for key in rows.keys:
-        _examine_other_key(key, family, reason, chart)
+    for row in company.documents.values():
+        _examine_other_row(row, family, reason, findings)
 
 
-def _examine_other_creds(auth: RawAuth, reason: str, chart: Chart) -> None:
+def _examine_other_row(row: Document, family: str, reason: str, findings: Findings) -> None:
     try:
-        codec.decode_creds(auth.creds, company_id=None, family=auth.family)
+        value = decoded(row, "", family)
     except CodecError as error:
-        chart.leave("unreadable", CREDS, f"cannot be read: {told(error)}", reason)
-
-
-def _examine_other_key(key: RawKey, family: str, reason: str, chart: Chart) -> None:
-    try:
-        value = codec.decode(key.stored, company_id=None, **key.ref._asdict(), family=family)
-    except CodecError as error:
-        chart.leave("unreadable", key.ref, f"cannot be read: {told(error)}", reason)
+        what = f"cannot be read: {describe(error)}"
+        findings.add_unrepairable("unreadable", row.ref, what, reason)
         return
-    if key.ref.key_type == "session" and type(value) is dict and "_sessions" in value:
+    if row.ref.key_type == "session" and type(value) is dict and "_sessions" in value:
         what = f"a session of Baileys, and the company is recorded as {family!r}"
-        chart.leave("other-family", key.ref, what, "first find out which client it belongs to")
+        advice = "first find out which client it belongs to"
+        findings.add_unrepairable("other-family", row.ref, what, advice)

@@ -1,4 +1,4 @@
-"""What the doctor says about a company's rows. Pure; names of rows, never their values."""
+"""What the doctor says about a company's rows: names of rows, never their values. No I/O."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from supabase_auth_state.files.names import KeyRef
-from supabase_auth_state.transfer.rows import RawChange
+from supabase_auth_state.transfer.company_writer import Change
+from supabase_auth_state.transfer.documents import CREDS
+from supabase_auth_state.types import KeyRef
 
 Code: TypeAlias = Literal[
     # One row, by itself.
@@ -42,16 +43,12 @@ Code: TypeAlias = Literal[
     "pre-key-newest-missing",
     "sender-key-missing",
     "app-state-key-missing",
+    # Other companies.
+    "same-device",
 ]
 """Every kind of finding; ``docs/doctor.md`` explains each."""
 
 CODES: tuple[str, ...] = get_args(Code)
-
-CREDS: tuple[str, None] = ("creds", None)
-"""Where a finding about the creds is."""
-
-Where: TypeAlias = "KeyRef | tuple[str, None]"
-"""A row: a key's type and id, or `CREDS`."""
 
 _SHOWN = 5
 
@@ -88,7 +85,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class DoctorReport:
     """What was found in a company's rows, and what was put right.
 
     Attributes:
@@ -98,7 +95,7 @@ class Report:
         findings: what is there now.
         repaired: what was there before the repair and is gone.
         backup: where the rows are kept as they were before the repair, when anything was changed.
-        in_use_by: who owned the company while it was read, if anybody did.
+        in_use_by: the owner of the company while it was read, if there was one.
     """
 
     company_id: str
@@ -174,7 +171,7 @@ def _order(finding: Finding) -> tuple[int, str, str, str]:
     return code, finding.remedy, finding.key_type, finding.key_id or ""
 
 
-class Chart:
+class Findings:
     """Collects what is found in a company, and what a repair would write.
 
     Attributes:
@@ -182,28 +179,43 @@ class Chart:
     """
 
     def __init__(self) -> None:
-        self.change = RawChange()
+        self.change = Change()
         self._findings: list[Finding] = []
 
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """The findings by kind, then by row."""
+    def in_order(self) -> tuple[Finding, ...]:
+        """Return the findings by kind, then by row."""
         return tuple(sorted(self._findings, key=_order))
 
-    def repair(
-        self, code: Code, where: Where, what: str, remedy: str, *, damage: bool = True
+    def add_repairable(
+        self, code: Code, ref: KeyRef, what: str, remedy: str, *, damage: bool = True
     ) -> None:
-        """Note something that a repair puts right; the caller plans the ``change``."""
-        self._add(code, where, what, remedy, repairable=True, damage=damage)
+        """Add something that a repair puts right; the caller plans the ``change``.
 
-    def leave(
-        self, code: Code, where: Where, what: str, reason: str, *, damage: bool = True
+        Args:
+            code: what kind of thing.
+            ref: the row, or `CREDS`.
+            what: what is wrong.
+            remedy: what a repair does.
+            damage: False for what clients leave behind themselves and live with.
+        """
+        self._add(code, ref, what, remedy, repairable=True, damage=damage)
+
+    def add_unrepairable(
+        self, code: Code, ref: KeyRef, what: str, reason: str, *, damage: bool = True
     ) -> None:
-        """Note something that is left alone, and why."""
-        self._add(code, where, what, reason, repairable=False, damage=damage)
+        """Add something that is left alone.
+
+        Args:
+            code: what kind of thing.
+            ref: the row, or `CREDS`.
+            what: what is wrong.
+            reason: why it is left alone.
+            damage: False for what clients leave behind themselves and live with.
+        """
+        self._add(code, ref, what, reason, repairable=False, damage=damage)
 
     def _add(
-        self, code: Code, where: Where, what: str, remedy: str, *, repairable: bool, damage: bool
+        self, code: Code, ref: KeyRef, what: str, remedy: str, *, repairable: bool, damage: bool
     ) -> None:
-        key_type, key_id = where
+        key_type, key_id = ("creds", None) if ref == CREDS else ref
         self._findings.append(Finding(code, key_type, key_id, what, repairable, remedy, damage))

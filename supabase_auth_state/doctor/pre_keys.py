@@ -1,10 +1,10 @@
 """How a company's pre-keys come and go, and a reaper for those that pile up.
 
-A pre-key is minted, uploaded, handed out by WhatsApp's server to whoever writes first, and deleted
-when that first message arrives. Many are handed out and never used, so rows pile up: each costs
-some 300 bytes, and nothing else. A client cannot know which of them the server still has, nor whose
-first message is under way; when one of those is deleted, that message is lost. Hence a report, and
-a reaper that has to be asked for.
+A pre-key is minted, uploaded, handed out by WhatsApp's server to a contact who writes first, and
+deleted when that first message arrives. Many are handed out and never used, so rows pile up: each
+costs some 300 bytes, and nothing else. A client cannot know which of them the server still has, nor
+whose first message is under way; when one of those is deleted, that message is lost. Hence a
+report, and a reaper that has to be asked for.
 
 Source: Baileys 7.0.0-rc14, ``src/Utils/signal.ts`` (ids and counters), ``src/Defaults/index.ts``
 (812 at the first upload), ``src/Socket/socket.ts`` (topped up when the server has 5 or fewer left,
@@ -22,27 +22,19 @@ from typing import Any
 
 from supabase_auth_state import codec
 from supabase_auth_state.config import check_company_id
-from supabase_auth_state.errors import ConfigurationError
-from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.errors import ConfigurationError, UnfinishedImport
 from supabase_auth_state.rest.client import Rest
-from supabase_auth_state.transfer.company import owned_for
-from supabase_auth_state.transfer.rows import (
-    RawAuth,
-    RawChange,
-    RawKey,
-    back_up,
-    list_keys,
-    read_auth,
-    read_rows,
-    write_change,
-)
-
-from .agreement import pre_key_number
+from supabase_auth_state.transfer.backups import back_up_company
+from supabase_auth_state.transfer.company import list_pages, read_company
+from supabase_auth_state.transfer.company_writer import Change, CompanyWriter, owned_for
+from supabase_auth_state.transfer.documents import Document, pre_key_number
+from supabase_auth_state.types import KeyRef
 
 FEWEST_KEPT = 812
 """The fewest pre-keys that a reaper keeps: the server may still have all of one first upload."""
 
 _DAY = 86400.0
+_TYPE = "pre-key"
 
 
 @dataclass(frozen=True)
@@ -116,15 +108,15 @@ class Counters:
     first_unuploaded: int
 
 
-def summarize(company_id: str, counters: Counters, keys: Sequence[RawKey]) -> PreKeyReport:
-    """Count pre-keys. Pure.
+def summarize(company_id: str, counters: Counters, keys: Sequence[Document]) -> PreKeyReport:
+    """Count pre-keys.
 
     Args:
         company_id: the company.
         counters: what the creds say.
         keys: the rows of the type ``pre-key``; ids that are no numbers are left out.
     """
-    numbered = [(pre_key_number(key.ref.key_id), key.updated_at) for key in keys]
+    numbered = [(pre_key_number(key.ref.key_id), key.time) for key in keys]
     minted_at = {number: time for number, time in numbered if number is not None}
     ids = sorted(minted_at)
     uploaded = counters.first_unuploaded - 1
@@ -147,7 +139,7 @@ def summarize(company_id: str, counters: Counters, keys: Sequence[RawKey]) -> Pr
 
 
 def reapable(counters: Counters, ids: Sequence[int], *, keep_newest: int) -> list[int]:
-    """Return which stored pre-keys a reaper may delete, oldest first. Pure.
+    """Return which stored pre-keys a reaper may delete, oldest first.
 
     Never the highest id, never one that is not yet uploaded or that the creds do not know, and none
     of the ``keep_newest`` highest of the others.
@@ -166,14 +158,25 @@ async def pre_key_report(rest: Rest, company_id: str) -> PreKeyReport:
         company_id: the company.
 
     Raises:
-        ConfigurationError: the company has no creds, or these do not count pre-keys.
+        ConfigurationError: the creds do not count pre-keys.
+        CompanyNotFound: the company is not in the database.
+        UnfinishedImport: the company has keys and no creds.
         CodecError: the creds cannot be read.
         StoreError: the database refused or did not answer.
     """
     check_company_id(company_id)
-    keys = await _pre_keys(rest, company_id)
-    counters = read_counters(company_id, await read_auth(rest, company_id))
-    return summarize(company_id, counters, keys)
+    keys: list[Document] = []
+    async for page in list_pages(rest, company_id, after=KeyRef(_TYPE, "")):
+        found = [key for key in page.keys if key.ref.key_type == _TYPE]
+        keys += found
+        if len(found) < len(page.keys):
+            break
+    creds, family = page.creds, page.family
+    if creds is None:
+        # Keys of other types decide whether the company is unknown or unfinished.
+        company = (await read_company(rest, company_id)).with_creds()
+        creds, family = company.creds, company.family
+    return summarize(company_id, read_counters(company_id, creds, family), keys)
 
 
 async def reap_pre_keys(
@@ -182,8 +185,8 @@ async def reap_pre_keys(
     """Delete uploaded pre-keys except the newest, and report what is left then.
 
     A deleted pre-key that the server still hands out, or whose first message is still under way,
-    costs that message: nobody can tell from here. The company is owned meanwhile, all its rows are
-    written to a new file in ``backup_folder`` first, and the deletion is one transaction.
+    costs that message, and the rows do not say which. The company is owned meanwhile, all its rows
+    are written to a new backup in ``backup_folder`` first, and the deletion is one transaction.
 
     Args:
         rest: where the database is.
@@ -192,8 +195,9 @@ async def reap_pre_keys(
         backup_folder: where to put the backup; made when missing.
 
     Raises:
-        ConfigurationError: ``keep_newest`` is too low, the company has no creds, or these do not
-            count pre-keys.
+        ConfigurationError: ``keep_newest`` is too low, or the creds do not count pre-keys.
+        CompanyNotFound: the company is not in the database.
+        UnfinishedImport: the company has keys and no creds.
         LeaseHeld: another process owns the company.
         FolderError: the backup cannot be written, and nothing was deleted.
         CodecError: the creds cannot be read.
@@ -206,50 +210,42 @@ async def reap_pre_keys(
             f"{FEWEST_KEPT} of one first upload; keep at least so many"
         )
     async with owned_for(rest, company_id, "pre-key reaper") as lease:
-        rows = await read_rows(rest, company_id)
-        counters = read_counters(company_id, rows.auth)
-        keys = [key for key in rows.keys if key.ref.key_type == "pre-key"]
+        company = (await read_company(rest, company_id)).with_creds()
+        counters = read_counters(company_id, company.creds, company.family)
+        keys = [key for key in company.keys if key.ref.key_type == _TYPE]
         numbers = [pre_key_number(key.ref.key_id) for key in keys]
         ids = [number for number in numbers if number is not None]
-        doomed = {
-            KeyRef("pre-key", str(key_id))
+        reaped = {
+            KeyRef(_TYPE, str(key_id))
             for key_id in reapable(counters, ids, keep_newest=keep_newest)
         }
-        kept = [key for key in keys if key.ref not in doomed]
+        kept = [key for key in keys if key.ref not in reaped]
         report = summarize(company_id, counters, kept)
-        if not doomed:
+        if not reaped:
             return report
-        backup = await asyncio.to_thread(back_up, rows, backup_folder)
-        await write_change(rest, company_id, RawChange(dict.fromkeys(doomed)), lease)
-    return replace(report, reaped=len(doomed), backup=backup)
+        backup = await asyncio.to_thread(back_up_company, company, Path(backup_folder))
+        await CompanyWriter(lease).replace(Change(dict.fromkeys(reaped)))
+    return replace(report, reaped=len(reaped), backup=backup)
 
 
-def read_counters(company_id: str, auth: RawAuth | None) -> Counters:
+def read_counters(company_id: str, creds: Document | None, family: str | None) -> Counters:
     """Return what a company's creds say of pre-keys, under Baileys' names in every client family.
 
     Raises:
-        ConfigurationError: there are no creds, or they do not count pre-keys.
+        ConfigurationError: they do not count pre-keys.
+        UnfinishedImport: there are no creds.
         CodecError: the creds cannot be read.
     """
-    if auth is None:
-        raise ConfigurationError(f"company {company_id!r} has no creds: is this the right company?")
-    creds = codec.decode_creds(auth.creds, company_id=company_id, family=auth.family)
-    next_id, first = creds.get("nextPreKeyId"), creds.get("firstUnuploadedPreKeyId")
+    if creds is None or family is None:
+        raise UnfinishedImport(company_id)
+    value = codec.decode_creds(creds.json, company_id=company_id, family=family)
+    next_id, first = value.get("nextPreKeyId"), value.get("firstUnuploadedPreKeyId")
     if type(next_id) is not int or type(first) is not int or not 1 <= first <= next_id:
         raise ConfigurationError(
-            f"company {company_id!r}: its creds, of the client family {auth.family!r}, have no "
+            f"company {company_id!r}: its creds, of the client family {family!r}, have no "
             "nextPreKeyId and firstUnuploadedPreKeyId that count pre-keys"
         )
     return Counters(next_id, first)
-
-
-async def _pre_keys(rest: Rest, company_id: str) -> list[RawKey]:
-    found = []
-    async for key in list_keys(rest, company_id, after=("pre-key", "")):
-        if key.ref.key_type != "pre-key":
-            break
-        found.append(key)
-    return found
 
 
 def _per_day(minted_at: dict[int, float]) -> float | None:

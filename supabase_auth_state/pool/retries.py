@@ -93,9 +93,7 @@ class Retries:
             return Reaction.RESTART
         reaction = Reaction.RETRY if end.reaction is Reaction.RESTART else end.reaction
         bounds = self._yielding if reaction is Reaction.YIELD else self._retrying
-        pause = delay(
-            self._failures, base=bounds.base, cap=bounds.cap, random=self._timing.random
-        )
+        pause = delay(self._failures, base=bounds.base, cap=bounds.cap, random=self._timing.random)
         self._due = self._timing.now() + max(pause, end.pause)
         self._failures += 1
         self._stopped_by = None if reaction is Reaction.RETRY else end

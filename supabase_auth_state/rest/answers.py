@@ -13,6 +13,7 @@ RECEIPT_HEADER = "x-whatsapp-receipt"
 """The response header with which the database acknowledges a write: writer, number, time."""
 
 _MINIMAL = "return=minimal"
+_OTHER_SERVERS = frozenset({400, 404, 405, 426, 501})
 _LATE = re.compile(r"^whatsapp deadline: .* the time is ([0-9.]+)$")
 
 T = TypeVar("T")
@@ -57,10 +58,14 @@ class Answer:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether nothing in it looks like PostgREST: a web page, a redirect, an empty page."""
-        return 300 <= self.status < 400 or (
-            "json" not in self.headers.get("content-type", "") and not isinstance(self.json, dict)
-        )
+        """Whether this is how another kind of server answers: a web page, a redirect, nothing.
+
+        A gateway in front of PostgREST that is busy, restricted or refuses a key is none.
+        """
+        if 300 <= self.status < 400:
+            return True
+        looks_like_it = "json" in self.headers.get("content-type", "") or self.json is not None
+        return not looks_like_it and (self.status < 300 or self.status in _OTHER_SERVERS)
 
     @property
     def late_at(self) -> float | None:
@@ -109,15 +114,34 @@ def stored_by(commit: str) -> Callable[[Answer], None]:
         applied = answer.headers.get("preference-applied", "")
         if answer.status not in {200, 201} or answer.content or _MINIMAL not in applied:
             raise NotTheAnswer("what came does not acknowledge the rows")
-        receipt = answer.headers.get(RECEIPT_HEADER)
-        if receipt is None:
-            raise NoReceipt
-        receipt_of, _, time = receipt.rpartition(":")
-        if receipt_of != commit:
-            raise NotTheAnswer("what came acknowledges another request")
-        answer.time = _seconds(time)
+        _check_receipt(answer, commit)
 
     return read
+
+
+def done_by(commit: str) -> Callable[[Answer], None]:
+    """Return what reads the answer of a function that writes and gives true or false.
+
+    Args:
+        commit: writer and number of the call.
+    """
+
+    def read(answer: Answer) -> None:
+        if answer.status != 200 or not isinstance(answer.json, bool):
+            raise NotTheAnswer("what came is not PostgREST's answer to this request")
+        _check_receipt(answer, commit)
+
+    return read
+
+
+def _check_receipt(answer: Answer, commit: str) -> None:
+    receipt = answer.headers.get(RECEIPT_HEADER)
+    if receipt is None:
+        raise NoReceipt
+    receipt_of, _, time = receipt.rpartition(":")
+    if receipt_of != commit:
+        raise NotTheAnswer("what came acknowledges another request")
+    answer.time = _seconds(time)
 
 
 def _seconds(text: str) -> float | None:

@@ -8,10 +8,8 @@ import warnings
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
-from supabase_auth_state.config import Settings, check_service_key
+from supabase_auth_state.config import Settings, check_service_key, proxy_of, ssl_context
 from supabase_auth_state.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -112,7 +110,10 @@ class OwnConnection:
             self._settings.url,
             self._settings.key,
             options=AsyncClientOptions(
-                httpx_client=session, auto_refresh_token=False, persist_session=False
+                httpx_client=session,
+                schema=self._settings.schema,
+                auto_refresh_token=False,
+                persist_session=False,
             ),
         )
         if self._postgrest is None or self._place is None or not self._place.is_here():
@@ -127,6 +128,8 @@ class OwnConnection:
         session, self._session, self._postgrest = self._session, None, None
         if session is not None and self._place is not None and self._place.is_here():
             await session.aclose()
+        else:
+            _abandon(session)
 
 
 class GivenConnection:
@@ -173,13 +176,18 @@ class GivenConnection:
 def _open_session(settings: Settings) -> httpx.AsyncClient:
     import httpx
 
-    if _has_proxy(settings.url):
+    # For http no authorities are loaded, which takes 20 ms.
+    verify = ssl_context(settings) if settings.url.startswith("https:") else False
+    proxy = proxy_of(settings.url)
+    if proxy is not None:
         limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
-        return httpx.AsyncClient(timeout=settings.timeout, limits=limits)
+        # httpx would read every proxy variable, and fail on one that is not needed.
+        return httpx.AsyncClient(
+            timeout=settings.timeout, limits=limits, proxy=proxy, verify=verify, trust_env=False
+        )
     from httpx_aiohttp import AiohttpTransport
 
-    # For http no authorities are loaded, which takes 20 ms.
-    transport = AiohttpTransport(verify=settings.url.startswith("https:"))
+    transport = AiohttpTransport(verify=verify)
     transport.client = lambda: _open_aiohttp(transport)
     return httpx.AsyncClient(timeout=settings.timeout, transport=transport)
 
@@ -211,9 +219,3 @@ def _open_aiohttp(transport: object) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=_READ_BUFFER,
     )
-
-
-def _has_proxy(url: str) -> bool:
-    parts, proxies = urlsplit(url), getproxies()
-    named = proxies.get(parts.scheme) or proxies.get("all")
-    return bool(named) and not proxy_bypass(parts.netloc)

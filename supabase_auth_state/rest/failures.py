@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -29,20 +30,28 @@ def translated(
             return ConfigurationError(f"{what}: {url}: {reason}")
     if isinstance(error, asyncio.TimeoutError):
         return StoreUnavailable(f"{what}: no answer in time")
-    names = {type(link).__name__ for link in chain}
-    advice = (
-        f"; is {url} the right address?"
-        if names & {"ConnectError", "ClientConnectorError", "ConnectionRefusedError"}
-        else ""
+    refused = type(error).__name__ == "ConnectError" or any(
+        isinstance(link, (ConnectionRefusedError, socket.gaierror)) for link in chain
     )
-    return StoreUnavailable(f"{what}: {type(error).__name__}{advice}")
+    advice = f"; is {url} the right address?" if refused else ""
+    return StoreUnavailable(f"{what}: {_reason(chain)}{advice}")
+
+
+def _reason(chain: list[BaseException]) -> str:
+    # The system's own word for it, or the name of the exception: its text may quote what came.
+    for link in chain:
+        if isinstance(link, socket.gaierror):
+            return "the name of the host cannot be looked up"
+        if isinstance(link, OSError) and link.errno is not None and link.errno > 0:
+            return os.strerror(link.errno)
+    return type(chain[0]).__name__
 
 
 def _lasting(chain: list[BaseException]) -> str | None:
     for link in chain:
         if isinstance(link, ssl.SSLCertVerificationError):
             return (
-                f"the certificate is not trusted ({link.verify_message}); for an authority of your "
+                f"the certificate is not trusted{_verdict(link)}; for an authority of your "
                 "own set SSL_CERT_FILE to its PEM file"
             )
         if isinstance(link, ssl.SSLError):
@@ -52,6 +61,12 @@ def _lasting(chain: list[BaseException]) -> str | None:
         if type(link).__name__ in {"UnsupportedProtocol", "InvalidURL", "InvalidUrlClientError"}:
             return "this is no URL of HTTP"
     return None
+
+
+def _verdict(error: ssl.SSLCertVerificationError) -> str:
+    # aiohttp's own error of this kind lacks the attribute.
+    message = getattr(error, "verify_message", "")
+    return f" ({message})" if message else ""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

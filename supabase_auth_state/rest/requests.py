@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("supabase_auth_state")
 
+SENT, ANSWERED, RETRIED = ({"request": event} for event in ("sent", "answered", "retried"))
+"""Attributes of log records, by which a handler knows what a request waits for."""
+
 COMMIT_HEADER = "x-whatsapp-commit"
 """The request header that gives a request its place among those of its writer."""
 
@@ -164,9 +167,11 @@ class Sender:
             if now() + pause >= last_retry:
                 break
             attempt += 1
-            log.info("%s; attempt %d in %.1f s", failure, attempt + 1, pause)
+            log.info("%s; attempt %d in %.1f s", failure, attempt + 1, pause, extra=RETRIED)
             await self._timing.sleep(pause)
-        certain = attempt == 0 and not isinstance(failure, StoreUnavailable)
+        # PostgREST's errors have a code; a gateway that refuses may have passed the request on.
+        certain = attempt == 0 and failure.code is not None
+        certain = certain and not isinstance(failure, StoreUnavailable)
         if request.commit is not None and not certain and not request.harmless_late:
             # Copies of this write may still be on their way.
             await self._timing.sleep(max(deadline - now(), 0.0))
@@ -176,7 +181,11 @@ class Sender:
         started = time.perf_counter()
         answer = await self._exchange(request, deadline)
         log.debug(
-            "%s: HTTP %d in %.4f s", request.what, answer.status, time.perf_counter() - started
+            "%s: HTTP %d in %.4f s",
+            request.what,
+            answer.status,
+            time.perf_counter() - started,
+            extra=ANSWERED,
         )
         if 200 <= answer.status < 300:
             return await self._result(request, answer, deadline)
@@ -243,6 +252,7 @@ class Sender:
             headers[DEADLINE_HEADER] = self.deadline(deadline)
         built = request.build(postgrest).request
         left = max(deadline - self._timing.now(), 0.001)
+        log.debug("%s: asking %s", request.what, self._connection.url, extra=SENT)
         try:
             # The time for the whole: httpx-aiohttp waits for ever for a server that stops reading.
             return await _within(left, self._send(built, headers, request.content))

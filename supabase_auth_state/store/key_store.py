@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec.bufferjson import is_revived
-from supabase_auth_state.errors import CodecError, UnreadKeyError
+from supabase_auth_state.codec import is_revived
+from supabase_auth_state.errors import CodecError
 from supabase_auth_state.leases.lease import Lease
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.client import Rest
@@ -21,7 +21,7 @@ from supabase_auth_state.types import Creds, SignalDataSet, SignalKeyStore, Valu
 from .group_commit import Change, GroupCommit, Ref
 from .joined_reads import JoinedReads
 from .owner_cache import ABSENT, OwnerCache, Stored
-from .unread_guard import DOUBT_LASTS, forgets
+from .unread_guard import UnreadGuard, drops_all_sessions
 
 KEYS_TABLE, KEYS_KEY = "whatsapp_keys", "company_id,key_type,key_id"
 """The table of keys, and the columns that a row is found by."""
@@ -74,9 +74,8 @@ class SupabaseKeyStore:
         self._reads = JoinedReads(self._fetch)
         self._writes = GroupCommit(self._send)
         self._cache = OwnerCache(self._decode_text, cache_bytes, clock)
-        self._unread: set[Ref] = set()
-        self._doubt_until = 0.0
-        self._line = asyncio.Lock()
+        self._guard = UnreadGuard(company_id, clock)
+        self._comparing = asyncio.Lock()
         self._in_line = 0
 
     def __repr__(self) -> str:
@@ -132,9 +131,7 @@ class SupabaseKeyStore:
                 more that was not stored before.
         """
         keys = self._encode(data)
-        blocked = self._unread.intersection(keys)
-        if blocked:
-            raise UnreadKeyError(self._company_id, sorted(blocked))
+        self._guard.check(keys)
         if keys:
             await self._commit(Change(keys), data.get("session") or {})
 
@@ -145,7 +142,7 @@ class SupabaseKeyStore:
             LeaseLost, StoreError: as `set`.
         """
         await self._commit(Change(clear=True))
-        self._unread.clear()
+        self._guard.was_cleared()
 
     async def save_creds(self, creds: Creds) -> None:
         """Store creds as they are now, after the keys that are waiting to be written.
@@ -181,12 +178,12 @@ class SupabaseKeyStore:
         await self._writes.settle()
         await self._reads.settle()
 
-    async def _refuse_forgetting(self, sessions: Mapping[str, Value]) -> None:
+    async def _compare(self, sessions: Mapping[str, Value]) -> None:
         written = {key_id: value for key_id, value in sessions.items() if value is not None}
         stored = await self.get("session", list(written)) if written else {}
-        lost = [key_id for key_id in stored if forgets(stored[key_id], written[key_id])]
-        if lost:
-            raise UnreadKeyError(self._company_id, [("session", key_id) for key_id in lost])
+        self._guard.refuse(
+            [("session", i) for i in stored if drops_all_sessions(stored[i], written[i])]
+        )
 
     def _remembers(self) -> bool:
         lease = self._lease
@@ -205,11 +202,9 @@ class SupabaseKeyStore:
             if CodecError in map(type, found.values()):
                 _raise_first(found.values())
         except Exception:
-            self._unread.update((key_type, key_id) for key_id in wanted)
-            self._doubt_until = clock() + DOUBT_LASTS
+            self._guard.read_failed((key_type, key_id) for key_id in wanted)
             raise
-        if self._unread:
-            self._unread.difference_update((key_type, key_id) for key_id in wanted)
+        self._guard.was_read((key_type, key_id) for key_id in wanted)
         return found
 
     async def _fetch(self, wanted: dict[str, list[str]]) -> dict[str, dict[str, Value]]:
@@ -252,34 +247,38 @@ class SupabaseKeyStore:
 
     async def _commit(self, change: Change, sessions: Mapping[str, Value] = _NO_SESSIONS) -> None:
         self._writer.check()
-        if self._in_line or (sessions and clock() < self._doubt_until):
-            durable = await self._enqueue_in_doubt(change, sessions)
+        if self._in_line or (sessions and self._guard.compares_sessions):
+            durable = await self._compare_and_enqueue(change, sessions)
         else:
             durable = await self._writes.enqueue(change)
         await durable
 
-    async def _enqueue_in_doubt(
+    async def _compare_and_enqueue(
         self, change: Change, sessions: Mapping[str, Value]
     ) -> asyncio.Future[None]:
         # While one write is compared, later writes wait behind it: none may overtake it.
         self._in_line += 1
         try:
-            async with self._line:
-                await self._refuse_forgetting(sessions)
+            async with self._comparing:
+                await self._compare(sessions)
                 return await self._writes.enqueue(change)
         finally:
             self._in_line -= 1
 
     async def _send(self, change: Change) -> None:
+        lapses = self._lapses_now()
+        self._cache.begin_write(None if change.clear else change.keys)
         try:
             await self._write(change)
-        except BaseException:
-            # Whatever it is: the request may have left, so what the database holds is unknown.
-            self._cache.forget(change.keys)
-            if change.clear:
-                self._cache.clear()
-            raise
-        self._remember(change)
+        finally:
+            # When it failed, in whatever way, the request may have left: nothing is remembered.
+            self._cache.end_write()
+        # When the lease ran out meanwhile, another client may have written these keys since.
+        if self._remembers() and lapses == self._lapses_now():
+            self._remember(change)
+
+    def _lapses_now(self) -> int:
+        return 0 if self._lease is None else self._lease.lapses
 
     async def _write(self, change: Change) -> None:
         if change.clear:
@@ -300,9 +299,6 @@ class SupabaseKeyStore:
             )
 
     def _remember(self, change: Change) -> None:
-        if change.clear or not self._remembers():
-            self._cache.clear()
-            return
         for ref, stored in change.keys.items():
             self._cache.put(ref, ABSENT if stored == _DELETED else Stored(stored))
 

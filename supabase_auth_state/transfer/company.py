@@ -1,164 +1,189 @@
-"""All rows of one company: read page by page, and written under a lease."""
+"""All rows of one company, read page by page as they are stored."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from supabase_auth_state import codec
-from supabase_auth_state.errors import FamilyMismatch
-from supabase_auth_state.files.names import KeyRef
-from supabase_auth_state.leases.lease import Lease, acquire_lease, new_owner
+from supabase_auth_state.codec import to_base64
+from supabase_auth_state.errors import (
+    CompanyNotFound,
+    FamilyMismatch,
+    UnfinishedImport,
+)
 from supabase_auth_state.rest.client import Rest
-from supabase_auth_state.rest.timestamps import timestamp
+from supabase_auth_state.types import KeyRef
 
-from .documents import CREDS, Document
-from .rows import RawChange, list_pages, write_change
+from .documents import CREDS, Device, Document
 
-BATCH_ROWS = 100
-_BATCH_BYTES = 4 << 20
-_TTL = 20.0
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_PAGE = 1000
+# The database ends a page at 4 MB of rows as they are stored, whose text is never 16 times shorter.
+_SURELY_NOT_CUT = 256 << 10
 
 
 @dataclass(frozen=True)
 class Company:
-    """What the tables hold of a company at one moment.
+    """What the tables hold of a company.
 
     Attributes:
         company_id: the company.
-        documents: creds and keys as they are stored, creds last; empty when there is nothing.
-        created_at: when the company's row was made, in seconds since 1970, or None without one.
+        documents: keys as they are stored, in the order of type and id, then the creds.
+        family: the recorded client family, or None without creds.
+        created_at: when the creds were first stored, in seconds since 1970, or None without creds.
     """
 
     company_id: str
-    documents: dict[KeyRef, Document]
+    documents: dict[KeyRef, Document] = field(repr=False)
+    family: str | None
     created_at: float | None
 
+    @property
+    def creds(self) -> Document | None:
+        """The creds, or None."""
+        return self.documents.get(CREDS)
 
-async def read_company(rest: Rest, company_id: str, family: str = codec.BAILEYS) -> Company:
-    """Return all rows of a company, as they are stored.
+    @property
+    def keys(self) -> list[Document]:
+        """The keys in the order of type and id."""
+        return [document for ref, document in self.documents.items() if ref != CREDS]
 
-    The creds are those that came with the last keys: older creds over newer keys would hand out key
-    ids twice.
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether there are keys and no creds: what an import leaves that was broken off."""
+        return bool(self.documents) and CREDS not in self.documents
 
-    Raises:
-        FamilyMismatch: the rows belong to another kind of client.
-        StoreError: the database refused or did not answer.
-    """
-    documents: dict[KeyRef, Document] = {}
-    auth = None
-    async for page in list_pages(rest, "list_whatsapp_company", company_id, itemgetter("keys")):
-        for key_type, key_id, stored, updated_at, _ in page["keys"]:
-            ref = KeyRef(key_type, key_id)
-            documents[ref] = Document(ref, stored, updated_at)
-        auth = page["auth"]
-    if auth is None:
-        return Company(company_id, documents, None)
-    creds, stored_family, created_at, updated_at = auth
-    if stored_family != family:
-        raise FamilyMismatch(company_id, stored=stored_family, wanted=family)
-    documents[CREDS] = Document(CREDS, creds, updated_at)
-    return Company(company_id, documents, created_at)
+    def of_family(self, family: str) -> Self:
+        """Return this company if it is of a client family, or of none yet.
+
+        Raises:
+            FamilyMismatch: the rows belong to another kind of client.
+        """
+        if self.family not in {None, family}:
+            raise FamilyMismatch(self.company_id, stored=str(self.family), wanted=family)
+        return self
+
+    def known(self) -> Self:
+        """Return this company if it has any row.
+
+        Raises:
+            CompanyNotFound: it has none.
+        """
+        if not self.documents:
+            raise CompanyNotFound(self.company_id)
+        return self
+
+    def with_creds(self) -> Self:
+        """Return this company if it has creds.
+
+        Raises:
+            CompanyNotFound: it has no row.
+            UnfinishedImport: it has keys only.
+        """
+        if self.is_unfinished:
+            raise UnfinishedImport(self.company_id)
+        return self.known()
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Keys that go into the database together.
+class Page:
+    """Some keys of a company, and its creds at the moment they were read.
 
     Attributes:
-        documents: the keys.
-        texts: the JSON text of each.
+        keys: the keys, in the order of type and id.
+        creds: the creds, or None.
+        family: the recorded client family, or None without creds.
+        created_at: when the creds were first stored, in seconds since 1970, or None without creds.
     """
 
-    documents: list[Document] = field(default_factory=list)
-    texts: list[bytes] = field(default_factory=list, repr=False)
+    keys: list[Document]
+    creds: Document | None = None
+    family: str | None = None
+    created_at: float | None = None
 
 
-class CompanyWriter:
-    """Writes a company's rows with the times they had elsewhere, under a lease."""
+async def read_company(rest: Rest, company_id: str) -> Company:
+    """Return all rows of a company, as they are stored.
 
-    def __init__(self, rest: Rest, lease: Lease) -> None:
-        self._rest = rest
-        self._lease = lease
+    They are of one moment only if no client writes meanwhile. The creds are those that came with
+    the last keys: older creds over newer keys would hand out key ids twice.
 
-    async def put(self, batch: Batch, creds: Document | None = None) -> None:
-        """Store keys, and perhaps the creds, in one request and one transaction.
-
-        Raises:
-            LeaseLost: this process no longer owns the company.
-            StoreError: the database refused (nothing is stored) or did not answer.
-        """
-        rows = [
-            {
-                "company_id": self._lease.company_id,
-                "key_type": document.ref.key_type,
-                "key_id": document.ref.key_id,
-                "value": document.json,
-                "updated_at": timestamp(document.time),
-            }
-            for document in batch.documents
-        ]
-        if rows:
-            await self._lease.writer.upsert(
-                "whatsapp_keys", rows, on_conflict="company_id,key_type,key_id"
-            )
-        if creds is not None:
-            row = {
-                "company_id": self._lease.company_id,
-                "creds": creds.json,
-                "client_family": codec.BAILEYS,
-                "updated_at": timestamp(creds.time),
-            }
-            await self._lease.writer.upsert("whatsapp_auth", [row], on_conflict="company_id")
-
-    async def exchange(
-        self, put: Iterable[Document], removed: Iterable[KeyRef], creds: Document | None
-    ) -> None:
-        """Store and delete keys and store creds in one transaction; errors as `put`.
-
-        The times are those of now.
-        """
-        keys: dict[KeyRef, Any] = {document.ref: document.json for document in put}
-        change = RawChange(keys | dict.fromkeys(removed), creds.json if creds else None)
-        await write_change(self._rest, self._lease.company_id, change, self._lease)
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    documents: dict[KeyRef, Document] = {}
+    last = Page([])
+    async for page in list_pages(rest, company_id):
+        documents |= {key.ref: key for key in page.keys}
+        last = page
+    if last.creds is not None:
+        documents[CREDS] = last.creds
+    return Company(company_id, documents, last.family, last.created_at)
 
 
-@asynccontextmanager
-async def owned_for(rest: Rest, company_id: str, purpose: str) -> AsyncIterator[Lease]:
-    """Own a company while a command works on it.
+async def list_pages(
+    rest: Rest, company_id: str, *, after: KeyRef | None = None
+) -> AsyncIterator[Page]:
+    """Yield a company's rows page by page, to the last one.
 
     Args:
         rest: where the database is.
         company_id: the company.
-        purpose: the command's name, for whoever meets the lease.
+        after: begin behind this key.
 
     Raises:
-        LeaseHeld: another process owns it.
         StoreError: the database refused or did not answer.
     """
-    owner = f"{purpose} {new_owner()}"
-    lease = await acquire_lease(rest, company_id, ttl=_TTL, owner=owner)
-    try:
-        yield lease
-    finally:
-        await lease.release()
+    while True:
+        answer = await rest.about(
+            "list_whatsapp_company",
+            company_id,
+            {"p_after": after and list(after), "p_limit": _PAGE},
+            parse=_parse_page,
+        )
+        page: Page = answer["page"]
+        yield page
+        keys = page.keys
+        if not keys or (len(keys) < _PAGE and answer["size"] < _SURELY_NOT_CUT):
+            return
+        after = keys[-1].ref
 
 
-def batches(documents: Iterable[Document]) -> Iterator[Batch]:
-    """Cut documents into batches of at most 100, and of a few megabytes."""
-    batch, size = Batch(), 0
-    for document in documents:
-        text = orjson.dumps(document.json)
-        if batch.texts and (len(batch.texts) == BATCH_ROWS or size + len(text) > _BATCH_BYTES):
-            yield batch
-            batch, size = Batch(), 0
-        batch.documents.append(document)
-        batch.texts.append(text)
-        size += len(text)
-    if batch.texts:
-        yield batch
+async def companies_of_device(rest: Rest, device: Device | None, company_id: str) -> list[str]:
+    """Return the other companies that hold a linked device. The database compares.
+
+    Args:
+        rest: where the database is.
+        device: the device; None when the creds do not say, and then no company is found.
+        company_id: the company that is not meant.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    if device is None:
+        return []
+    params = {
+        "p_registration_id": device.registration_id,
+        "p_identity_public": to_base64(device.identity),
+    }
+    answer = await rest.about("whatsapp_companies_of_device", company_id, params)
+    return [str(other) for other in answer["companies"]]
+
+
+def _parse_page(content: bytes) -> dict[str, Any]:
+    answer = orjson.loads(content)
+    page = Page(
+        [
+            Document(KeyRef(key_type, key_id), stored, updated_at)
+            for key_type, key_id, stored, updated_at, _ in answer["keys"]
+        ]
+    )
+    if answer["auth"] is not None:
+        creds, family, created_at, updated_at = answer["auth"]
+        page = Page(page.keys, Document(CREDS, creds, updated_at), family, created_at)
+    return {"company_id": answer["company_id"], "page": page, "size": len(content)}

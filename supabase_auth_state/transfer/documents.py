@@ -1,6 +1,6 @@
 """A company's values as JSON documents, from a folder and from the tables, and how they compare.
 
-Pure.
+No I/O.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import orjson
 
 from supabase_auth_state import codec
-from supabase_auth_state.errors import CodecError
+from supabase_auth_state.errors import CodecError, some_of
 from supabase_auth_state.files.folder import FolderContents
-from supabase_auth_state.files.names import CREDS_FILE, KeyRef, file_name
-from supabase_auth_state.types import Creds, Value
+from supabase_auth_state.files.names import CREDS_FILE, file_name
+from supabase_auth_state.types import Creds, KeyRef, Value
 
 CREDS = KeyRef("", "")
-"""Stands for the creds among the keys; no key has an empty type."""
+"""The place of the creds among the keys; no key has an empty type."""
 
 MAPPING = "lid-mapping"
 MAPPING_DAYS = 7.0
@@ -33,7 +33,7 @@ _SAME_TIME = 0.001
 
 @dataclass(frozen=True)
 class Document:
-    """One value as JSON, and when it was last changed.
+    """One value as a file or a row holds it: JSON, and when it was last changed.
 
     Attributes:
         ref: type and id, or `CREDS`.
@@ -47,7 +47,7 @@ class Document:
 
     @property
     def text(self) -> bytes:
-        """The JSON text with sorted names: the same for the same value, whoever stored it."""
+        """The JSON text with sorted names: the same for the same value."""
         return orjson.dumps(self.json, option=orjson.OPT_SORT_KEYS)
 
 
@@ -70,37 +70,43 @@ class Match(enum.Enum):
     UNREADABLE = enum.auto()
 
 
-def match(file: Document, row: Document, company_id: str) -> Match:
+def match(file: Document, row: Document, company_id: str, family: str = codec.BAILEYS) -> Match:
     """Compare a row with the file of the same key, value by value and type by type."""
     if row.text == file.text:
         return Match.SAME
     try:
-        repaired = encoded(row.ref, decoded(row, company_id), row.time, company_id)
+        value = decoded(row, company_id, family)
+        repaired = encoded(row.ref, value, row.time, company_id, family)
     except CodecError:
         return Match.UNREADABLE
     return Match.SAME_VALUE if repaired.text == file.text else Match.DIFFERENT
 
 
-def decoded(document: Document, company_id: str) -> Value:
+def decoded(document: Document, company_id: str, family: str = codec.BAILEYS) -> Value:
     """Return the Python value of a document.
 
     Raises:
         CodecError: it cannot be read for certain.
     """
-    if document.ref == CREDS:
-        return codec.decode_creds(document.json, company_id=company_id)
-    return codec.decode(document.json, company_id=company_id, **document.ref._asdict())
+    stored, ref = document.json, document.ref
+    if ref == CREDS:
+        return codec.decode_creds(stored, company_id=company_id, family=family)
+    return codec.decode(stored, company_id=company_id, family=family, **ref._asdict())
 
 
-def encoded(ref: KeyRef, value: Value, time: float, company_id: str) -> Document:
+def encoded(
+    ref: KeyRef, value: Value, time: float, company_id: str, family: str = codec.BAILEYS
+) -> Document:
     """Return the document of a Python value.
 
     Raises:
         CodecError: it cannot be stored as it is.
     """
     if ref == CREDS:
-        return Document(ref, codec.encode_creds(value, company_id=company_id), time)
-    return Document(ref, codec.encode(value, company_id=company_id, **ref._asdict()), time)
+        creds = codec.encode_creds(value, company_id=company_id, family=family)
+        return Document(ref, creds, time)
+    stored = codec.encode(value, company_id=company_id, family=family, **ref._asdict())
+    return Document(ref, stored, time)
 
 
 def folder_documents(contents: FolderContents) -> dict[KeyRef, Document]:
@@ -119,30 +125,62 @@ def name_of(ref: KeyRef) -> str:
     return "creds" if ref == CREDS else f"{ref.key_type} {ref.key_id}"
 
 
+def type_of(ref: KeyRef) -> str:
+    """Return Baileys' key type of a key, or ``"creds"``."""
+    return "creds" if ref == CREDS else ref.key_type
+
+
 def file_of(ref: KeyRef) -> str:
     """Return the name of a key's file."""
     return CREDS_FILE if ref == CREDS else file_name(*ref)
 
 
+def pre_key_number(key_id: str) -> int | None:
+    """Return the number that an id of the type ``pre-key`` is, or None when it is none."""
+    return int(key_id) if re.fullmatch("[1-9][0-9]*", key_id) else None
+
+
 def is_newer(one: Document, other: Document) -> bool:
-    """Whether a document was certainly changed later than another."""
+    """Return whether a document was certainly changed later than another."""
     return one.time > other.time + _SAME_TIME
 
 
-def is_other_device(files: Documents, rows: Documents, company_id: str) -> bool:
-    """Whether the creds on both sides are those of two linked devices."""
-    if CREDS not in files or CREDS not in rows:
-        return False
+@dataclass(frozen=True)
+class Device:
+    """What makes a linked device one and the same, wherever its creds are.
+
+    Attributes:
+        registration_id: Baileys' ``registrationId``.
+        identity: the public key of ``signedIdentityKey``.
+    """
+
+    registration_id: int
+    identity: bytes
+
+
+def device_of(creds: Creds) -> Device | None:
+    """Return which linked device creds are, or None when they do not say."""
+    number, pair = creds.get("registrationId"), creds.get("signedIdentityKey")
+    identity = pair.get("public") if isinstance(pair, dict) else None
+    if type(number) is not int or type(identity) is not bytes:
+        return None
+    return Device(number, identity)
+
+
+def device_in(documents: Documents, company_id: str, family: str = codec.BAILEYS) -> Device | None:
+    """Return which linked device documents are of, or None when their creds do not say."""
+    if CREDS not in documents:
+        return None
     try:
-        found = [_device(decoded(side[CREDS], company_id)) for side in (files, rows)]
+        return device_of(decoded(documents[CREDS], company_id, family))
     except CodecError:
-        return False
-    return bool(found[0] != found[1])
+        return None
 
 
-def _device(creds: Creds) -> Any:
-    pair = creds.get("signedIdentityKey")
-    return pair.get("public") if isinstance(pair, dict) else None
+def is_other_device(files: Documents, rows: Documents, company_id: str) -> bool:
+    """Return whether the creds on both sides are certainly those of two linked devices."""
+    file, row = device_in(files, company_id), device_in(rows, company_id)
+    return file is not None and row is not None and file.identity != row.identity
 
 
 def unneeded_mappings(files: Documents, *, now: float) -> set[KeyRef]:
@@ -179,8 +217,6 @@ def _pair(mapping: Document) -> tuple[str, str]:
     return key_id, other
 
 
-def names(refs: Iterable[KeyRef], limit: int = 3) -> str:
-    """Return the first few names, and how many more there are."""
-    listed = [name_of(ref) for ref in refs]
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
+def names(refs: Iterable[KeyRef]) -> str:
+    """Return the names of the first few keys, and how many more there are."""
+    return some_of(map(name_of, refs))

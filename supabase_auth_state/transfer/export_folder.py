@@ -7,18 +7,18 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
+from supabase_auth_state import codec
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.errors import (
     CodecError,
-    ConfigurationError,
     FolderError,
     VerificationFailed,
+    some_of,
 )
 from supabase_auth_state.files.atomic import sync_folder
 from supabase_auth_state.files.folder import (
@@ -28,20 +28,16 @@ from supabase_auth_state.files.folder import (
     snapshot,
     write_folder,
 )
-from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.rest.aio import finish_even_if_cancelled
 from supabase_auth_state.rest.client import Rest, using_rest
-from supabase_auth_state.types import Value
+from supabase_auth_state.rest.connection import Client
+from supabase_auth_state.types import KeyRef, Value
 
-from .company import Company, owned_for, read_company
+from .company import Company, read_company
+from .company_writer import owned_for
 from .documents import CREDS, Document, decoded, encoded, folder_documents, name_of
 from .progress import Progress, silent
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ async def export_folder(
     folder: str | os.PathLike[str],
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
     force: bool = False,
     lease: bool = True,
@@ -100,12 +96,13 @@ async def export_folder(
         settings: as in `use_supabase_auth_state`.
         force: move a folder that is not empty aside first; it is never deleted.
         lease: own the company. Without it, the copy may mix states when a process is writing.
-        quiet_for: seconds that nobody may have written to a folder that is moved aside.
-        progress: is told how far the export has come.
+        quiet_for: seconds for which no process may have written to a folder that is moved aside.
+        progress: called with how far the export has come.
 
     Raises:
         FolderError: the folder is not empty, or in use, or cannot be written.
-        ConfigurationError: the company is not in the database.
+        CompanyNotFound: the company is not in the database.
+        UnfinishedImport: the company has keys and no creds.
         LeaseHeld: another process owns the company.
         FamilyMismatch: the rows are not of Baileys' family.
         CodecError: a row cannot be read for certain; nothing is written.
@@ -120,7 +117,7 @@ async def export_folder(
         if lease:
             await held.enter_async_context(owned_for(rest, company_id, "export"))
         progress("reading", 0, 0)
-        company = await read_company(rest, company_id)
+        company = (await read_company(rest, company_id)).of_family(codec.BAILEYS)
         progress("writing", 0, 0)
         aside = await _put(company, target, old)
     return ExportReport(company_id, target, len(company.documents), aside)
@@ -129,22 +126,12 @@ async def export_folder(
 async def _put(company: Company, target: Path, old: FolderSnapshot | None) -> Path | None:
     staged = target.with_name(f".{target.name}.export-{uuid.uuid4().hex[:8]}")
     try:
-        await _to_the_end(lambda: _stage(company, staged))
+        await finish_even_if_cancelled(asyncio.to_thread(_stage, company, staged))
         if old is not None:
             await refuse_if_changed(target, old)
-        return await _to_the_end(lambda: _swap(staged, target))
+        return await finish_even_if_cancelled(asyncio.to_thread(_swap, staged, target))
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-
-
-async def _to_the_end(work: Callable[[], T]) -> T:
-    """Do blocking work in a thread; who cancels it waits for its end."""
-    task = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 async def _look_at(target: Path, force: bool, quiet_for: float) -> FolderSnapshot | None:
@@ -176,14 +163,13 @@ def read_values(company: Company) -> dict[KeyRef, Value]:
     """Return every value of a company.
 
     Raises:
-        ConfigurationError: the company is not in the database.
+        CompanyNotFound: the company is not in the database.
+        UnfinishedImport: the company has keys and no creds.
         CodecError: a value cannot be read for certain.
     """
-    if CREDS not in company.documents:
-        raise ConfigurationError(_missing(company))
     values = {}
     failed: list[CodecError] = []
-    for ref, document in company.documents.items():
+    for ref, document in company.with_creds().documents.items():
         try:
             values[ref] = decoded(document, company.company_id)
         except CodecError as error:
@@ -193,24 +179,12 @@ def read_values(company: Company) -> dict[KeyRef, Value]:
     return values
 
 
-def _missing(company: Company) -> str:
-    if company.documents:
-        return (
-            f"company {company.company_id!r} has keys in the database but no creds: an import was "
-            "broken off; run it again"
-        )
-    return (
-        f"company {company.company_id!r} is not in the database; `supabase-auth-state stats` lists "
-        "those that are"
-    )
-
-
 def _unreadable(company: Company, failed: list[CodecError]) -> CodecError:
     first = failed[0]
-    more = f" (and {len(failed) - 1} more such rows)" if len(failed) > 1 else ""
+    reasons = some_of((error.reason for error in failed), 1)
     return CodecError(
-        f"{first.reason}{more}; `supabase-auth-state doctor --company {company.company_id}` tells "
-        "more",
+        f"{reasons}; `supabase-auth-state doctor --company {company.company_id}` names "
+        "every such row",
         company_id=company.company_id,
         key_type=first.key_type,
         key_id=first.key_id,

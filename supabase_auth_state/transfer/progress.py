@@ -1,32 +1,35 @@
-"""How far a command has come, for people at a terminal."""
+"""How far a command has come, shown at a terminal."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from typing_extensions import Self
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how many values are through, and of how many (0: not known)."""
+"""Called with what is being done, how many values are done, and of how many (0: not known)."""
 
 _WIDTH = 30
 _PAUSE = 0.05
 
 
 def silent(step: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Ignore the progress."""
 
 
 class ProgressBar:
-    """One line that is drawn again and again, and is gone at the end; nothing where nobody looks.
+    """One line that is drawn again and again and removed at the end.
+
+    Nothing is drawn unless the stream is a terminal.
 
     Use it as a `Progress`, inside ``with``.
 
     Args:
-        stream: where to draw; nothing is drawn when it is no terminal.
-        label: what stands before every step.
+        stream: where to draw.
+        label: the text before every step.
     """
 
     def __init__(self, stream: TextIO, label: str) -> None:

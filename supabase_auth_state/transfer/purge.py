@@ -1,4 +1,4 @@
-"""Removing a folder whose state has moved into the database: when it is certain, and no sooner."""
+"""Removing a folder whose state has certainly moved into the database."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supabase_auth_state import codec
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.errors import CodecError, FolderError
 from supabase_auth_state.files.atomic import sync_folder
 from supabase_auth_state.files.folder import FolderContents
-from supabase_auth_state.files.names import CREDS_FILE, KeyRef, parse_file_name
+from supabase_auth_state.files.names import CREDS_FILE, parse_file_name
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.rest.connection import Client
+from supabase_auth_state.types import KeyRef
 
 from .backups import back_up_folder, find_backup
 from .company import Company, read_company
+from .counters import going_back
 from .documents import (
     CREDS,
     Document,
@@ -34,17 +37,14 @@ from .documents import (
     is_other_device,
     match,
     names,
+    type_of,
     unneeded_mappings,
 )
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
 
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
-
 AFTER_DAYS = 7.0
 
-# No client deletes these: they are gone when somebody else lost them.
+# No client deletes these.
 _NEVER_DELETED = frozenset({"app-state-sync-key"})
 
 
@@ -111,14 +111,14 @@ async def purge_files(
     folder: str | os.PathLike[str],
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
     after_days: float = AFTER_DAYS,
     backup_dir: str | os.PathLike[str] | None = None,
     yes: bool = False,
     quiet_for: float = QUIET_SECONDS,
 ) -> PurgeReport:
-    """Remove a folder whose company lives in the database, or say what stands against it.
+    """Remove a folder whose company is in the database, or say why it has to stay.
 
     It is removed only when the company has been in the database for ``after_days``, when every file
     is in the database as it is or was replaced there by something newer, and when there is a
@@ -132,10 +132,11 @@ async def purge_files(
         after_days: how long the company must have been in the database.
         backup_dir: where backups are; beside the folder when absent.
         yes: remove the files; without it nothing is changed.
-        quiet_for: seconds that nobody may have written to the folder.
+        quiet_for: seconds for which no process may have written to the folder.
 
     Raises:
         FolderError: it is no folder, or in use, or a file cannot be removed.
+        CompanyNotFound: the company is not in the database.
         FamilyMismatch: the rows belong to another kind of client.
         StoreError: the database refused or did not answer.
     """
@@ -144,7 +145,7 @@ async def purge_files(
     directory = None if backup_dir is None else located(backup_dir)
     contents = await read_quiet_folder(path, quiet_for=quiet_for)
     async with using_rest(settings, client=client) as rest:
-        company = await read_company(rest, company_id)
+        company = (await read_company(rest, company_id)).known().of_family(codec.BAILEYS)
     found = _Comparison.of(contents, company)
     obstacles = (*_too_young(company, after_days), *found.obstacles)
     remove = yes and not obstacles
@@ -167,7 +168,7 @@ async def purge_files(
 
 def _too_young(company: Company, after_days: float) -> Iterator[str]:
     if company.created_at is None:
-        yield f"company {company.company_id!r} is not in the database"
+        yield f"company {company.company_id!r} has keys in the database, and no creds"
         return
     age = timedelta(seconds=max(time.time() - company.created_at, 0))
     if age < timedelta(days=after_days):
@@ -227,7 +228,16 @@ def _fate(file: Document, company: Company) -> _Fate:
     found = match(file, row, company.company_id)
     if found in (Match.SAME, Match.SAME_VALUE):
         return _Fate.KEPT
-    return _Fate.REPLACED if is_newer(row, file) and _is_whole(row, company) else _Fate.LOST
+    replaced = (
+        is_newer(row, file) and _is_whole(row, company) and not _is_behind(row, file, company)
+    )
+    return _Fate.REPLACED if replaced else _Fate.LOST
+
+
+def _is_behind(row: Document, file: Document, company: Company) -> bool:
+    """Return whether a counter of the file is ahead of the row's, whatever their times say."""
+    values = (decoded(each, company.company_id) for each in (row, file))
+    return bool(going_back(type_of(row.ref), *values))
 
 
 def _is_whole(row: Document, company: Company) -> bool:
@@ -263,7 +273,8 @@ def _wrong_rows(files: Documents, lost: list[KeyRef], company: Company) -> Itera
 def _missing_rows(files: Documents, deleted: list[KeyRef], company: Company) -> Iterator[str]:
     if CREDS not in company.documents:
         return
-    # A client deletes what it has used up, so deletions are its work only if it has worked since.
+    # Clients delete what they have used up. Rows are missing for another reason if no client has
+    # worked since.
     last_file = max(files.values(), key=lambda file: file.time, default=None)
     active = last_file is not None and any(
         is_newer(row, last_file) for row in company.documents.values()

@@ -1,4 +1,4 @@
-"""Does the database hold what a folder holds? Value by value."""
+"""Comparing a folder with the database, value by value."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from supabase_auth_state import codec
 from supabase_auth_state.config import Settings, check_company_id
-from supabase_auth_state.files.folder import FolderContents, read_folder
-from supabase_auth_state.files.names import CREDS_FILE, KeyRef
+from supabase_auth_state.files.folder import FolderContents
+from supabase_auth_state.files.names import CREDS_FILE
+from supabase_auth_state.files.source import read_source
 from supabase_auth_state.rest.client import Rest, using_rest
+from supabase_auth_state.rest.connection import Client
+from supabase_auth_state.types import KeyRef
 
 from .company import Company, read_company
 from .documents import Match, folder_documents, match, name_of, unneeded_mappings
 from .quiet import located
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
 
 _SHOWN = 20
 
@@ -108,7 +108,7 @@ async def verify_folder(
     folder: str | os.PathLike[str],
     company_id: str,
     *,
-    client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+    client: Client | Rest | None = None,
     settings: Settings | None = None,
 ) -> VerifyReport:
     """Compare a folder with a company's rows; nothing is written.
@@ -121,14 +121,15 @@ async def verify_folder(
 
     Raises:
         FolderError: it is no folder.
+        CompanyNotFound: the company is not in the database.
         FamilyMismatch: the rows belong to another kind of client.
         StoreError: the database refused or did not answer.
     """
     check_company_id(company_id)
     path = located(folder)
-    contents = await asyncio.to_thread(read_folder, path)
+    contents = await asyncio.to_thread(read_source, path)
     async with using_rest(settings, client=client) as rest:
-        company = await read_company(rest, company_id)
+        company = (await read_company(rest, company_id)).known().of_family(codec.BAILEYS)
     return compare(path, contents, company)
 
 

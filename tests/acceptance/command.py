@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
+import select
+import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+import termios
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +47,54 @@ class Ended:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+class Terminal:
+    """What a command shows at a terminal, and what a person types there."""
+
+    def __init__(self, process: subprocess.Popen[bytes], shown: FileIO) -> None:
+        self.process = process
+        self.seen = ""
+        self._shown = shown
+
+    def until(self, pattern: str) -> re.Match[str]:
+        """Read until what was shown matches, and give the match."""
+        while True:
+            found = re.search(pattern, self.seen)
+            if found:
+                return found
+            assert self._read(), f"{pattern!r} was never shown, but {self.seen!r}"
+
+    def end(self) -> int:
+        """Read to the end, and give the exit code."""
+        while self._read():
+            pass
+        return self.process.wait(TIMEOUT)
+
+    def type(self, line: str) -> None:
+        """Type a line."""
+        self._shown.write(f"{line}\n".encode())
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self._shown], [], [], TIMEOUT)
+        assert ready, f"nothing more was shown than {self.seen!r}"
+        try:
+            part = self._shown.read(65536) or b""
+        except OSError:
+            # The last process has closed the terminal.
+            return False
+        self.seen += part.decode()
+        return bool(part)
+
+
 class Command:
     """Runs `supabase-auth-state` in a folder of its own, with the environment it is given."""
 
     def __init__(self, cwd: Path, environ: Mapping[str, str]) -> None:
         self.cwd = cwd
         self.environ = {
-            name: value for name, value in os.environ.items() if not name.startswith("SUPABASE_")
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SUPABASE_", "SSL_CERT_"))
+            and not name.lower().endswith("_proxy")
         } | dict(environ)
 
     def __call__(self, *args: str | Path, **environ: str) -> Ended:
@@ -63,6 +111,29 @@ class Command:
         )
         assert "Traceback" not in done.stderr or "-vv" in args
         return Ended(done.returncode, done.stdout, done.stderr)
+
+    @contextmanager
+    def at_terminal(
+        self, *args: str | Path, columns: int = 80, lines: int = 24, **environ: str
+    ) -> Iterator[Terminal]:
+        """Run it at a terminal, as a person sees it; it is killed at the end if it still runs."""
+        screen, terminal = os.openpty()
+        fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        with os.fdopen(screen, "r+b", 0) as shown:
+            with os.fdopen(terminal, "r+b", 0) as streams:
+                process = subprocess.Popen(
+                    [COMMAND, *args],
+                    cwd=self.cwd,
+                    env=self.environ | environ,
+                    stdin=streams,
+                    stdout=streams,
+                    stderr=streams,
+                )
+            try:
+                yield Terminal(process, shown)
+            finally:
+                process.kill()
+                process.wait(TIMEOUT)
 
     def start(self, *args: str | Path) -> subprocess.Popen[str]:
         """Start it, and leave it running."""

@@ -11,7 +11,10 @@ import pytest
 
 from devstack import Stack, keys
 
-TABLES = ["whatsapp_auth", "whatsapp_keys", "whatsapp_key_policies", "whatsapp_leases"]
+TABLES = [
+    "whatsapp_auth", "whatsapp_keys", "whatsapp_key_policies", "whatsapp_leases",
+    "whatsapp_writers",
+]  # fmt: skip
 CALLS: dict[str, dict[str, Any]] = {
     "get_whatsapp_keys": {"p_company_id": "c", "p_keys": {}},
     "read_whatsapp_keys": {"p_company_id": "c", "p_keys": {}},
@@ -26,8 +29,35 @@ CALLS: dict[str, dict[str, Any]] = {
     "renew_whatsapp_leases": {"p_leases": [["c", 1]], "p_ttl_seconds": 30},
     "release_whatsapp_lease": {"p_company_id": "c", "p_token": 1},
     "schedule_whatsapp_cleanup": {},
-    "guard_whatsapp_company": {"p_company_id": "c"},
+    "fetch_whatsapp_keys": {"p_company_id": "c", "p_keys": {}, "p_request": "r"},
+    "fetch_whatsapp_creds": {"p_company_id": "c", "p_request": "r"},
+    "create_whatsapp_company": {
+        "p_company_id": "c",
+        "p_creds": {},
+        "p_client_family": "baileys",
+        "p_request": "r",
+    },
+    "clear_whatsapp_keys": {"p_company_id": "c"},
+    "fence_whatsapp_writer": {"p_company_id": "c"},
+    "whatsapp_last_commit": {"p_company_id": "c", "p_writer": "w"},
+    "whatsapp_touch_keys": {"p_company_id": "c", "p_key_type": "lid-mapping", "p_ids": []},
+    "replace_whatsapp_state": {"p_company_id": "c", "p_keys": []},
+    "delete_whatsapp_company": {"p_company_id": "c"},
+    "whatsapp_company_status": {"p_company_id": "c"},
+    "whatsapp_companies_of_device": {
+        "p_registration_id": 1,
+        "p_identity_public": "AQID",
+        "p_company_id": "c",
+    },
 }
+
+INSIDE: dict[str, dict[str, Any]] = {
+    "whatsapp_enter": {"p_company_id": "c"},
+    "whatsapp_take_number": {"p_company_id": "c", "p_token": 1, "p_headers": {}},
+    "whatsapp_check_deadline": {"p_deadline": "1"},
+    "whatsapp_receipt": {"p_company_id": "c"},
+}
+"""What the guard is made of: granted to nobody."""
 
 
 @pytest.fixture(params=["anon", "publishable", "authenticated"])
@@ -73,6 +103,26 @@ async def test_outsiders_cannot_commit(outsider: httpx.AsyncClient, function: st
         headers={"Content-Type": "text/plain"},
     )
     assert answer.json()["code"] == "42501"
+
+
+@pytest.mark.parametrize("function", INSIDE)
+async def test_what_the_guard_is_made_of_is_granted_to_nobody(
+    stack: Stack, as_role: Any, function: str
+) -> None:
+    service = as_role(stack.service_role_key)
+    answer = await service.post(f"rpc/{function}", json=INSIDE[function])
+    assert (answer.status_code, answer.json()["code"]) == (403, "42501")
+
+
+async def test_every_function_of_ours_has_a_stated_caller(db: Any) -> None:
+    named = {*CALLS, *INSIDE, "commit_whatsapp_state", "import_whatsapp_state"}
+    rows = db.execute(
+        "select proname, prorettype::regtype::text from pg_proc "
+        "where pronamespace = 'public'::regnamespace and proname like '%whatsapp%'"
+    ).fetchall()
+    callable_ones = {name for name, returns in rows if returns != "trigger"}
+    policies = {"whatsapp_key_may_expire", "whatsapp_key_expiry"}
+    assert callable_ones - policies == named
 
 
 async def test_the_service_role_may_call_what_is_for_it(stack: Stack, as_role: Any) -> None:

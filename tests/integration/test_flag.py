@@ -151,7 +151,7 @@ async def test_files_younger_than_the_database_warn_and_name_import(
         stale = await use_auth_state(company_id, folder=folder, client=rest)
     await stale.close()
 
-    await import_folder(folder, company_id, client=rest, quiet_for=0)
+    await import_folder(folder, company_id, client=rest, quiet_for=0, force=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fresh = await use_auth_state(company_id, folder=folder, client=rest)
@@ -171,6 +171,6 @@ async def test_files_open_with_a_warning_when_the_database_does_not_answer(
     folder: Path, company_id: str, flag: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     nowhere = Settings(url="http://127.0.0.1:9", key=settings.key, give_up_after=0.1)
-    with pytest.warns(UserWarning, match="cannot tell whether the database holds newer state"):
+    with pytest.warns(UserWarning, match="it is not known whether the database holds newer state"):
         auth = await use_auth_state(company_id, folder=folder, settings=nowhere)
     assert isinstance(auth, FolderAuthState)

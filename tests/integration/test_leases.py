@@ -98,7 +98,8 @@ async def test_renewal_tells_renewed_lost_and_missing_apart(
 
 
 async def test_status_says_who_owns_a_company(rest: Rest, company_id: str) -> None:
-    assert await call(rest, "whatsapp_lease_status", company_id) is None
+    status = await call(rest, "whatsapp_lease_status", company_id)
+    assert (status["token"], status["owner"], status["live"]) == (0, None, False)
     lease = await acquire_lease(rest, company_id, owner="me")
     status = await call(rest, "whatsapp_lease_status", company_id)
     assert (status["token"], status["owner"], status["live"]) == (lease.token, "me", True)
@@ -220,11 +221,10 @@ async def test_one_owned_company_in_a_bulk_upsert_refuses_all_of_it(
 
 
 async def test_a_company_that_nobody_owns_is_written_as_before(
-    old_javascript: httpx.AsyncClient, open_auth: Any, company_id: str
+    old_javascript: httpx.AsyncClient, rest: Rest, company_id: str
 ) -> None:
     assert all(answer.is_success for answer in await every_write(old_javascript, company_id))
-    auth = await open_auth(lease=True)
-    await auth.close()
+    await (await acquire_lease(rest, company_id)).release()
     assert all(answer.is_success for answer in await every_write(old_javascript, company_id))
 
 
@@ -363,7 +363,7 @@ async def test_a_network_loss_is_not_a_lost_lease(fresh_stack: Any, company_id: 
         await asyncio.sleep(0.02)
     assert not auth.lease.lost.is_set()
     # Not even from memory: somebody else may own the company by now.
-    with pytest.raises(Exception, match=r"ConnectError|calling read"):
+    with pytest.raises(Exception, match="calling fetch"):
         await auth.keys.get("session", ["1.0"])
     stack.gateway.start()
     while not auth.lease.holds():
@@ -418,8 +418,8 @@ async def test_a_write_with_a_wrong_commit_is_not_taken_for_a_lost_lease(
 ) -> None:
     auth = await open_auth(lease=True)
     await auth.keys.set({"session": {"1.0": {}}})
-    db.execute("update whatsapp_leases set commit_no = 1000 where company_id = %s", [company_id])
-    with pytest.raises(WriteRefused, match="newer commit"):
+    db.execute("update whatsapp_writers set commit_no = 1000 where company_id = %s", [company_id])
+    with pytest.raises(WriteRefused, match="later request"):
         await auth.keys.set({"session": {"1.0": {"n": 2}}})
     assert not auth.lease.lost.is_set()
 

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import stat
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +13,22 @@ import pytest
 from supabase_auth_state import Rest, Settings
 from supabase_auth_state.errors import (
     CodecError,
-    ConfigurationError,
+    CompanyNotFound,
     FamilyMismatch,
     FolderError,
     InvalidRequest,
     LeaseHeld,
     NewerState,
     StoreUnavailable,
+    UnfinishedImport,
     VerificationFailed,
 )
 from supabase_auth_state.leases.lease import acquire_lease
 from supabase_auth_state.transfer.export_folder import export_folder
-from supabase_auth_state.transfer.import_each import Outcome, import_each
+from supabase_auth_state.transfer.import_each import ImportOutcome, import_each
 from supabase_auth_state.transfer.import_folder import import_folder
 from supabase_auth_state.transfer.verify import verify_folder
+from tests.folders import another_device, names_in, sample_folder, set_age
 from tests.interop.node import run_node
 from tests.values import BAILEYS, auth_rows, rows
 
@@ -42,23 +42,7 @@ REPAIRABLE = [company_id for company_id in LEGACY if company_id != DOUBTFUL]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of a small folder that Baileys wrote, last changed an hour ago."""
-    return sample("v7-small", tmp_path)
-
-
-def sample(name: str, where: Path, *, age: float = 3600) -> Path:
-    folder = Path(shutil.copytree(BAILEYS / name, where / "auth"))
-    for path in folder.iterdir():
-        set_age(path, age)
-    return folder
-
-
-def set_age(path: Path, seconds: float) -> None:
-    changed = time.time_ns() - int(seconds * 10**9)
-    os.utime(path, ns=(changed, changed))
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sample_folder("v7-small", tmp_path)
 
 
 def changed_at(path: Path) -> float:
@@ -96,7 +80,7 @@ def touch_row(db: psycopg.Connection[Any], company_id: str, key_type: str, value
 async def test_a_folder_goes_there_and_back_and_is_the_same_to_baileys(
     name: str, tmp_path: Path, rest: Rest, company_id: str
 ) -> None:
-    folder = sample(name, tmp_path)
+    folder = sample_folder(name, tmp_path)
     count = len(names_in(folder))
     report = await import_folder(folder, company_id, client=rest)
     assert (report.added, report.unchanged, report.left_out) == (count, 0, 0)
@@ -123,7 +107,7 @@ async def test_every_value_keeps_the_time_of_its_file_there_and_back(
 async def test_mangled_names_come_back_as_the_right_ids(
     tmp_path: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
-    await import_folder(sample("v7-337", tmp_path), company_id, client=rest)
+    await import_folder(sample_folder("v7-337", tmp_path), company_id, client=rest)
     found = table(db, company_id).keys()
     assert {
         ("app-state-sync-key", "++++////"),
@@ -244,7 +228,7 @@ async def test_what_is_missing_is_added_and_the_rest_is_not_written_again(
     assert {key_type for key_type, _ in rewritten} == {"device-list"}
 
 
-async def test_files_that_were_used_since_replace_older_rows(
+async def test_files_that_were_used_since_replace_rows_only_by_force(
     folder: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
     await import_folder(folder, company_id, client=rest)
@@ -252,7 +236,11 @@ async def test_files_that_were_used_since_replace_older_rows(
     changed = folder / "device-list-15550100001.json"
     changed.write_text('["0","77"]')
     set_age(changed, 60)
-    report = await import_folder(folder, company_id, client=rest)
+    with pytest.raises(NewerState) as caught:
+        await import_folder(folder, company_id, client=rest)
+    assert caught.value.newer == ("device-list 15550100001",)
+    assert table(db, company_id) == before
+    report = await import_folder(folder, company_id, client=rest, force=True)
     assert (report.added, report.replaced, report.unchanged) == (0, 1, 27)
     after = table(db, company_id)
     ref = ("device-list", "15550100001")
@@ -274,11 +262,11 @@ async def test_creds_come_last_so_that_half_an_import_is_no_company(
             seen.append((len(found), ("creds", "") in found))
             assert (done, total) == (len(found), 336)
 
-    await import_folder(sample("v7-337", tmp_path), company_id, client=rest, progress=look)
-    assert seen == [(100, False), (200, False), (300, False), (336, True)]
+    await import_folder(sample_folder("v7-337", tmp_path), company_id, client=rest, progress=look)
+    assert seen == [(100, False), (200, False), (300, False), (335, False), (336, True)]
 
 
-async def test_creds_that_are_refused_take_their_batch_with_them(
+async def test_creds_that_are_refused_leave_an_import_that_the_next_run_finishes(
     folder: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
     db.execute(
@@ -292,16 +280,18 @@ async def test_creds_that_are_refused_take_their_batch_with_them(
     try:
         with pytest.raises(InvalidRequest):
             await import_folder(folder, company_id, client=rest)
-        assert table(db, company_id) == {}
+        found = table(db, company_id)
+        assert (len(found), ("creds", "") in found) == (27, False)
     finally:
         db.execute("drop trigger refuse on whatsapp_auth")
-    assert (await import_folder(folder, company_id, client=rest)).added == 28
+    report = await import_folder(folder, company_id, client=rest)
+    assert (report.added, report.unchanged) == (1, 27)
 
 
 async def test_a_folder_that_is_written_to_meanwhile_does_not_become_a_company(
     tmp_path: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
-    folder = sample("v7-337", tmp_path)
+    folder = sample_folder("v7-337", tmp_path)
 
     def interfere(step: str, done: int, total: int) -> None:
         if done == 200:
@@ -312,7 +302,7 @@ async def test_a_folder_that_is_written_to_meanwhile_does_not_become_a_company(
     assert ("creds", "") not in table(db, company_id)
     set_age(folder / "device-list-15550100001.json", 60)
     report = await import_folder(folder, company_id, client=rest)
-    assert (report.added, report.replaced) == (36, 1)  # the last batch had waited for the creds
+    assert (report.added, report.replaced) == (1, 1)
     assert (await verify_folder(folder, company_id, client=rest)).identical
 
 
@@ -385,7 +375,7 @@ async def test_newer_rows_are_not_overwritten_without_force(
 async def test_another_linked_device_is_not_overwritten_without_force(
     folder: Path, tmp_path: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
-    await import_folder(sample("v6-small", tmp_path / "other"), company_id, client=rest)
+    await import_folder(sample_folder("v6-small", tmp_path / "other"), company_id, client=rest)
     # Its creds are older than the folder's: the time alone would not save them.
     db.execute(
         "update whatsapp_auth set updated_at = '2020-01-01' where company_id = %s", [company_id]
@@ -400,7 +390,7 @@ async def test_another_linked_device_is_not_overwritten_without_force(
 async def test_a_replacement_is_one_transaction(
     folder: Path, tmp_path: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
-    await import_folder(sample("v6-small", tmp_path / "other"), company_id, client=rest)
+    await import_folder(sample_folder("v6-small", tmp_path / "other"), company_id, client=rest)
     before = {ref: row[0] for ref, row in table(db, company_id).items()}
     states: list[dict[tuple[str, str], str]] = []
 
@@ -531,7 +521,8 @@ async def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     assert (report.dry_run, report.added, report.backup) == (True, 28, None)
     assert table(db, company_id) == {}
     assert names_in(folder.parent) == ["auth"]
-    assert await rest.rpc("whatsapp_lease_status", {"p_company_id": company_id}) is None
+    lease = await rest.rpc("whatsapp_lease_status", {"p_company_id": company_id})
+    assert lease["token"] == 0
 
 
 async def test_old_mappings_are_left_out_unless_a_session_needs_them(
@@ -604,12 +595,12 @@ async def test_an_empty_folder_may_be_there(
 async def test_a_company_that_is_not_there_is_not_exported(
     folder: Path, tmp_path: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
 ) -> None:
-    with pytest.raises(ConfigurationError, match="is not in the database"):
+    with pytest.raises(CompanyNotFound, match="is not in the database"):
         await export_folder(folder, company_id, client=rest, force=True)
     assert len(names_in(folder)) == 28
     await import_folder(folder, company_id, client=rest)
     db.execute("delete from whatsapp_auth where company_id = %s", [company_id])
-    with pytest.raises(ConfigurationError, match="has keys in the database but no creds"):
+    with pytest.raises(UnfinishedImport, match="has keys and no creds"):
         await export_folder(tmp_path / "out", company_id, client=rest)
     assert [name for name in names_in(tmp_path) if "backup" not in name] == ["auth"]
 
@@ -692,8 +683,9 @@ async def test_damaged_forms_of_the_same_values_are_no_difference(
 async def test_a_folder_without_creds_is_never_the_same(
     tmp_path: Path, rest: Rest, company_id: str
 ) -> None:
-    (tmp_path / "auth").mkdir()
-    report = await verify_folder(tmp_path / "auth", company_id, client=rest)
+    await import_folder(sample_folder("v6-small", tmp_path), company_id, client=rest)
+    (tmp_path / "empty").mkdir()
+    report = await verify_folder(tmp_path / "empty", company_id, client=rest)
     assert report.unreadable_files == (("creds.json", "is not there"),)
     assert not report.identical
 
@@ -707,13 +699,15 @@ async def test_each_subfolder_becomes_the_company_of_its_name(
     parent = tmp_path / "numbers"
     parent.mkdir()
     for number in range(5):
-        sample("v7-small", tmp_path).rename(parent / f"{company_id}-{number}")
+        another_device(sample_folder("v7-small", tmp_path), number).rename(
+            parent / f"{company_id}-{number}"
+        )
     (parent / f"{company_id}-1" / "creds.json").write_bytes(b"")
     set_age(parent / f"{company_id}-1" / "creds.json", 60)
     (parent / ".hidden").mkdir()
     (parent / f"{company_id}-0.backup-20260101T000000Z-abcd").mkdir()
     (parent / "file").touch()
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, ImportOutcome] = {}
     await import_each(
         parent, client=rest, on_outcome=lambda each: outcomes.update({each.company_id: each})
     )
@@ -732,9 +726,9 @@ async def test_a_database_that_does_not_answer_ends_the_import_of_many(
     parent = tmp_path / "numbers"
     parent.mkdir()
     for number in range(3):
-        sample("v7-small", tmp_path).rename(parent / f"{company_id}-{number}")
-    nowhere = Settings(url="http://127.0.0.1:9", key=settings.key, give_up_after=0.2)
-    outcomes: list[Outcome] = []
+        sample_folder("v7-small", tmp_path).rename(parent / f"{company_id}-{number}")
+    nowhere = Settings(url="http://127.0.0.1:9", key=settings.key, timeout=0.5, give_up_after=0.2)
+    outcomes: list[ImportOutcome] = []
     with pytest.raises(StoreUnavailable):
         await import_each(parent, settings=nowhere, concurrency=2, on_outcome=outcomes.append)
     assert outcomes == []

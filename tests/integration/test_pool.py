@@ -15,6 +15,7 @@ import pytest
 from devstack import Stack
 from supabase_auth_state import (
     AuthState,
+    ConfigurationError,
     LeaseHeld,
     LeaseLost,
     PoolError,
@@ -141,7 +142,8 @@ async def test_the_default_pool_opens_one_set_of_connections_with_leases_and_clo
         assert first.auth.lease is not None
         assert second.auth.lease is not None
     assert len(opened) == 1
-    assert opened[0]._session.is_closed
+    with pytest.raises(ConfigurationError, match="closed"):
+        await opened[0].about("whatsapp_lease_status", company_id)
 
 
 async def test_a_client_given_to_the_pool_stays_open(rest: Rest, company_id: str) -> None:

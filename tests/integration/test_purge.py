@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +10,12 @@ import psycopg
 import pytest
 
 from supabase_auth_state import Rest
-from supabase_auth_state.errors import FolderError
+from supabase_auth_state.errors import CompanyNotFound, FolderError
 from supabase_auth_state.transfer.backups import find_backup
 from supabase_auth_state.transfer.import_folder import import_folder
 from supabase_auth_state.transfer.purge import PurgeReport, purge_files
+from tests.folders import names_in, set_age
 from tests.values import BAILEYS
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def set_age(path: Path, seconds: float) -> None:
-    changed = time.time_ns() - int(seconds * 10**9)
-    os.utime(path, ns=(changed, changed))
 
 
 @pytest.fixture
@@ -95,8 +85,10 @@ async def test_a_company_that_is_new_in_the_database_keeps_its_folder(
 async def test_a_company_that_is_not_in_the_database_keeps_its_folder(
     folder: Path, rest: Rest, company_id: str
 ) -> None:
-    report = await purge_files(folder, f"{company_id}-other", client=rest, yes=True)
-    assert "is not in the database" in refused(report, folder)
+    before = names_in(folder)
+    with pytest.raises(CompanyNotFound):
+        await purge_files(folder, f"{company_id}-other", client=rest, yes=True)
+    assert names_in(folder) == before
 
 
 async def test_state_that_has_moved_on_in_the_database_is_no_obstacle(
@@ -142,6 +134,18 @@ async def test_files_that_were_used_after_the_import_are_an_obstacle(
     set_age(folder / "device-list-15550100001.json", 60)
     report = await purge_files(folder, company_id, client=rest, yes=True)
     assert "device-list 15550100001" in refused(report, folder)
+
+
+async def test_a_file_whose_counters_are_ahead_of_a_row_is_an_obstacle_whatever_the_times(
+    folder: Path, rest: Rest, company_id: str, db: psycopg.Connection[Any]
+) -> None:
+    db.execute(
+        "update whatsapp_auth set creds = jsonb_set(creds, '{nextPreKeyId}', '5')"
+        " where company_id = %s",
+        [company_id],
+    )
+    report = await purge_files(folder, company_id, client=rest, yes=True)
+    assert "1 values are neither the same" in refused(report, folder)
 
 
 async def test_another_linked_device_in_the_database_is_an_obstacle(

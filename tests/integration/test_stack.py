@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +26,9 @@ import pytest
 from devstack import DefaultPrivileges, DevstackError, LocalStack, Stack, open_stack
 from devstack.binaries import PROJECT
 from devstack.keys import sign_jwt
-from devstack.rundir import Account, postgres_account, within_reach
+from devstack.local import STARTING, take_run_dir
+from devstack.nanny import LOCK_NAME
+from devstack.rundir import Account, locked, new_run_dir, postgres_account, within_reach
 
 PATIENCE = 60.0
 """Seconds after which a test gives up waiting for something that happens at once."""
@@ -384,6 +391,52 @@ def test_programs_out_of_reach_are_copied_once(tmp_path: Path) -> None:
     assert copy.parent == tmp_path
     assert (copy / "native").is_dir()
     assert within_reach(package, tmp_path, somebody) == copy
+
+
+def test_programs_out_of_reach_are_copied_once_by_stacks_that_start_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    somebody = Account(65534, 65534, is_ours=False)
+    package = tmp_path / "private" / "package"
+    package.mkdir(parents=True)
+    package.parent.chmod(0o700)
+    at_once = threading.Barrier(2)
+    copytree = shutil.copytree
+
+    def copy_with_the_other(*args: Any, **kwargs: Any) -> Any:
+        with suppress(threading.BrokenBarrierError):
+            at_once.wait(0.5)
+        return copytree(*args, **kwargs)
+
+    monkeypatch.setattr(shutil, "copytree", copy_with_the_other)
+    with ThreadPoolExecutor(2) as threads:
+        copies = list(threads.map(lambda _: within_reach(package, tmp_path, somebody), range(2)))
+
+    assert copies[0] == copies[1]
+    assert copies[0].is_dir()
+
+
+def test_a_start_does_not_sweep_away_the_folder_of_another_that_is_starting(
+    tmp_path: Path,
+) -> None:
+    starting = tmp_path / STARTING
+    with ThreadPoolExecutor(1) as threads:
+        with locked(starting):
+            run_dir = new_run_dir(tmp_path)
+            # Its nanny has made this, and is about to lock it.
+            (run_dir / LOCK_NAME).touch()
+            other = threads.submit(take_run_dir, tmp_path)
+            while not (other.done() or is_waited_for(starting)):
+                time.sleep(0.01)
+            assert run_dir.exists()
+        _, processes = other.result()
+        processes.close()
+
+
+def is_waited_for(lock: Path) -> bool:
+    """Whether a process or thread waits for a lock that another one has."""
+    waiting = re.compile(rf"-> FLOCK .*:{lock.stat().st_ino} ")
+    return waiting.search(Path("/proc/locks").read_text()) is not None
 
 
 # A project that is somebody else's

@@ -307,7 +307,7 @@ async def test_many_companies_share_one_rest(settings: Settings, company_id: str
     assert found == [{"1.0": {"n": n}} for n in range(10)]
     for state in states:
         await state.close()
-    await rest.select("whatsapp_auth", {"company_id": f"eq.{company_id}-1"})
+    await rest.about("whatsapp_lease_status", company_id)
     await rest.close()
 
 

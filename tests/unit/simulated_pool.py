@@ -12,7 +12,6 @@ from supabase_auth_state.pool.session_pool import SessionPool
 from supabase_auth_state.rest.backoff import Timing
 from tests.eager import eager_task_factory
 
-
 LIMITS = (10.0, 170.0, 30.0, 120.0)
 """The sleeps that measure something: an attempt's turn, its other time, a closing, a release."""
 

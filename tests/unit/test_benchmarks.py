@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+import socket
+import time
+from contextlib import suppress
 
 import pytest
 
 from benchmarks import sample
+from benchmarks.contestants.library import LIBRARY
+from benchmarks.network import HOST, ONE_WAY, open_network
+from benchmarks.report import markdown
 from benchmarks.stats import Result, Results, interleave, spread
+from benchmarks.workloads import keyops
 from supabase_auth_state import codec
 
 
@@ -73,6 +81,62 @@ async def test_who_is_primed_runs_twice_in_a_row_and_the_second_time_counts() ->
 
     assert samples == dict.fromkeys("ab", (0.0, 0.0))
     assert calls[::2] == calls[1::2]
+
+
+async def test_a_network_keeps_bytes_in_order_on_the_connection_they_came_by() -> None:
+    connections: list[asyncio.StreamWriter] = []
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        while chunk := await reader.read(1 << 16):
+            writer.write(chunk)
+            await writer.drain()
+        writer.close()
+
+    sent = random.Random(1).randbytes(4 << 20)
+    async with await asyncio.start_server(echo, HOST, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with open_network(f"{HOST}:{port}") as (far,):
+            reader, writer = await asyncio.open_connection(*far.split(":"))
+            started = time.monotonic()
+            writer.write(sent[:1])
+            assert await reader.readexactly(1) == sent[:1]
+            # A new connection costs a round trip of its own.
+            assert time.monotonic() - started >= 4 * ONE_WAY
+            writer.write(sent[1:])
+            writer.write_eof()
+            assert await reader.read() == sent[1:]
+            writer.close()
+    assert len(connections) == 1
+
+
+async def test_a_network_closes_a_connection_that_its_target_refuses() -> None:
+    with socket.socket() as unused:
+        unused.bind((HOST, 0))
+        async with open_network(f"{HOST}:{unused.getsockname()[1]}") as (far,):
+            reader, writer = await asyncio.open_connection(*far.split(":"))
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+
+
+def test_the_report_says_what_was_reached_and_every_median_with_its_spread() -> None:
+    results = Results()
+    results.add(Result(keyops.GET_1, "floor", (0.001, 0.002, 0.003), group="keys"))
+    results.add(Result(keyops.GET_1, LIBRARY, (0.003, 0.003), group="keys"))
+    results.add(Result(keyops.SET_1, "floor", (0.001,), group="keys"))
+    results.add(Result(keyops.SET_1, LIBRARY, (0.002,), group="keys", note="made up"))
+
+    lines = markdown(results, {"processors": "2"}).splitlines()
+
+    assert "| get 1, cold / floor | at most 1.6 times | 1.50 times | reached |" in lines
+    assert "| set 1 / floor | at most 1.6 times | 2.00 times | **not reached** |" in lines
+    assert "| cold start | at most 2 requests |  | not measured |" in lines
+    assert "| | floor | this library |" in lines
+    assert "| get 1 | 2.00 ms (50%) | 3.00 ms (0%) |" in lines
+    assert "| set 1 | 1.00 ms | 2.00 ms |" in lines
+    assert "set 1, this library: made up." in lines
+    assert "- processors: 2" in lines
 
 
 def test_a_made_up_company_has_the_samples_sizes_and_other_bytes() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from supabase_auth_state.cleanup import (
+    CLEANUP_LEASE,
     CleanupReport,
     CleanupWorker,
     parse_interval,
@@ -23,6 +24,7 @@ from supabase_auth_state.errors import (
 from supabase_auth_state.rest.backoff import Timing
 from tests.eager import eager_task_factory
 
+NAMED = {"company_id": CLEANUP_LEASE}
 STATS = {"rows": 7, "bytes": 700, "expired": 0, "by_type": {}, "by_company": []}
 
 
@@ -57,12 +59,19 @@ class FakeRest:
             raise StoreUnavailable("not the answer to this request")
         return answer
 
+    async def ask(
+        self, function: str, company_id: str, params: dict[str, Any], **options: Any
+    ) -> Any:
+        return await self.rpc(function, params)
+
+    async def do(self, function: str, params: dict[str, Any], **options: Any) -> None:
+        await self.rpc(function, params)
+
     async def acquire_whatsapp_lease(self, **params: Any) -> dict[str, Any]:
-        company = {"company_id": params["p_company_id"], "lapses": 0, "expires_at": None}
         if self.owner is not None:
-            return {**company, "token": None, "owner": self.owner}
+            return {**NAMED, "token": None, "owner": self.owner, "expires_at": None}
         self.owner = params["p_owner"]
-        return {**company, "token": 1}
+        return {**NAMED, "token": 1, "expires_at": None, "lapses": 0}
 
     async def release_whatsapp_lease(self, **params: Any) -> bool:
         self.owner = None
@@ -81,6 +90,12 @@ class FakeRest:
 
     async def schedule_whatsapp_cleanup(self, **params: Any) -> Any:
         return self.stats
+
+    async def in_background(self, work: Any) -> None:
+        await work
+
+    def deadline(self, seconds: float) -> str:
+        return str(seconds)
 
     async def close(self) -> None:
         self.closed = True

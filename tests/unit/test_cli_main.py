@@ -14,11 +14,12 @@ import pytest
 from supabase_auth_state import __version__, errors
 from supabase_auth_state.cli import exits
 from supabase_auth_state.cli.main import build_parser, main
-from supabase_auth_state.cli.migrations import migration_files
 from supabase_auth_state.errors import (
     AccessDenied,
     CodecError,
+    CompanyNotFound,
     ConfigurationError,
+    DuplicateDevice,
     FamilyMismatch,
     FolderError,
     InvalidRequest,
@@ -27,8 +28,10 @@ from supabase_auth_state.errors import (
     NewerState,
     ProjectRestricted,
     SchemaMissing,
+    StateRolledBack,
     StoreUnavailable,
     SupabaseAuthStateError,
+    UnfinishedImport,
     VerificationFailed,
     WriteRefused,
 )
@@ -38,11 +41,26 @@ SLOW_TO_IMPORT = {"aiohttp", "asyncio", "httpx", "nacl", "orjson", "postgrest", 
 
 FAILURES: list[tuple[SupabaseAuthStateError, int]] = [
     (FolderError("torn", problems=[("a.json", "is empty")]), 1),
-    (NewerState("7", "newer", newer=["creds"], extra=["pre-key 1"], other_device=True), 1),
+    (
+        NewerState(
+            "7",
+            "newer",
+            newer=["creds"],
+            extra=["pre-key 1"],
+            returning=["pre-key 2"],
+            going_back=[("creds", "nextPreKeyId 3 to 2")],
+            other_device=True,
+        ),
+        1,
+    ),
+    (DuplicateDevice("7", ["8", "9"]), 1),
     (FamilyMismatch("7", stored="pyaileys", wanted="baileys"), 1),
     (CodecError("is odd", company_id="7", key_type="session", key_id="1.0"), 1),
     (InvalidRequest("no", status=400), 1),
     (WriteRefused("no", status=409, code="PT409"), 1),
+    (StateRolledBack("7"), 1),
+    (CompanyNotFound("7"), 1),
+    (UnfinishedImport("7"), 1),
     (ConfigurationError("no key"), 2),
     (VerificationFailed("7", "differs", differences=[("creds", "is missing")]), 3),
     (StoreUnavailable("no answer"), 4),
@@ -54,13 +72,23 @@ FAILURES: list[tuple[SupabaseAuthStateError, int]] = [
 ]
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    (subparsers,) = (
-        action
-        for action in build_parser()._actions
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return {
+        name: found
+        for action in parser._actions
         if isinstance(action, argparse._SubParsersAction)
-    )
-    return dict(subparsers.choices)
+        for name, found in action.choices.items()
+    }
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    return subcommands(build_parser())
+
+
+def parsers(name: str) -> list[argparse.ArgumentParser]:
+    """The parser of a command, and those of its subcommands."""
+    command = commands()[name]
+    return [command, *subcommands(command).values()]
 
 
 @pytest.fixture
@@ -81,9 +109,9 @@ VERIFY = ["verify", "folder", "--company", "7"]
 
 @pytest.mark.parametrize("name", commands())
 def test_every_command_and_every_option_is_explained(name: str) -> None:
-    parser = commands()[name]
-    assert parser.description
-    assert all(action.help for action in parser._actions)
+    for parser in parsers(name):
+        assert parser.description
+        assert all(action.help for action in parser._actions)
 
 
 @pytest.mark.parametrize("name", commands())
@@ -91,9 +119,11 @@ def test_every_command_and_every_option_is_in_the_docs(name: str) -> None:
     chapters = re.split(r"^## ", DOCS.read_text(), flags=re.MULTILINE)
     (chapter,) = (chapter for chapter in chapters if chapter.startswith(f"{name}\n"))
     assert f"supabase-auth-state {name}" in chapter
-    for action in commands()[name]._actions:
+    for action in (action for parser in parsers(name) for action in parser._actions):
         for option in action.option_strings[-1:]:
             assert option in ("--help", "--json", "--verbose") or option in chapter, option
+    for subcommand in subcommands(commands()[name]):
+        assert f"supabase-auth-state {name} {subcommand}" in chapter
 
 
 def test_the_docs_have_the_exit_codes_of_the_help() -> None:
@@ -137,10 +167,20 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ["import", "folder", "--company", "a\nb"],
         ["import", "folder", "--each", "--concurrency", "0"],
         ["verify", "folder"],
+        ["verify", "folder", "--company", "7", "--all"],
+        ["doctor"],
+        ["lease"],
+        ["lease", "status"],
+        ["lease", "release", "--company", ""],
+        ["pre-keys", "--all", "--keep", "9" * 10],
+        ["restore", "backup.tar.gz"],
+        ["delete"],
         ["purge-files", "folder", "--company", "7", "--after-days", "-1"],
         ["purge-files", "folder", "--company", "7", "--after-days", "nan"],
+        ["purge-files", "folder", "--company", "7", "--after-days", "1e9"],
         ["cleanup", "--every", "6h", "--schedule-in-database"],
         ["migrations", "apply"],
+        ["migrations", "copy", "--schema", "a-b"],
         ["stats", "--key", "secret"],
     ],
 )
@@ -148,7 +188,16 @@ def test_wrong_usage_ends_with_2(args: list[str], capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as caught:
         main(args)
     assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: ")
+    said = capsys.readouterr()
+    assert said.err.startswith("usage: ")
+    assert said.out == ""
+
+    with pytest.raises(SystemExit) as caught:
+        main([*args, "--json"])
+    assert caught.value.code == 2
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ok"], found["error"]) == (False, "UsageError")
+    assert found["message"]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +223,7 @@ def test_every_error_of_ours_has_an_exit_code_on_purpose() -> None:
     elsewhere = {
         errors.SupabaseAuthStateError, errors.StoreError, errors.LeaseError, errors.PoolError,
         errors.PoolClosed, errors.SessionBackoff, errors.CompanyQuarantined, errors.UnreadKeyError,
+        errors.UnfinishedImport, errors.CompanyNotFound, errors.StateRolledBack,
     }  # fmt: skip
     all_of_them = {
         found
@@ -196,12 +246,17 @@ def test_what_a_failure_is_about_is_there_for_programs(
         {"error": "FolderError", "problems": [{"file": "a.json", "reason": "is empty"}]},
         {
             "error": "NewerState", "company_id": "7", "newer": ["creds"], "extra": ["pre-key 1"],
-            "other_device": True,
+            "returning": ["pre-key 2"], "other_device": True,
+            "going_back": [{"name": "creds", "change": "nextPreKeyId 3 to 2"}],
         },
+        {"error": "DuplicateDevice", "company_id": "7", "companies": ["8", "9"]},
         {"error": "FamilyMismatch", "company_id": "7"},
         {"error": "CodecError", "company_id": "7", "key_type": "session", "key_id": "1.0"},
         {"error": "InvalidRequest", "status": 400},
         {"error": "WriteRefused", "status": 409, "code": "PT409"},
+        {"error": "StateRolledBack", "company_id": "7", "status": 409, "code": "PT409"},
+        {"error": "CompanyNotFound", "company_id": "7"},
+        {"error": "UnfinishedImport", "company_id": "7"},
         {"error": "ConfigurationError"},
         {
             "error": "VerificationFailed", "company_id": "7",
@@ -252,42 +307,6 @@ def test_a_missing_setting_ends_with_2(
     monkeypatch.chdir(tmp_path)
     assert main(["stats"]) == 2
     assert "SUPABASE_URL is not set" in capsys.readouterr().err
-
-
-# Migrations
-
-
-def test_migrations_are_listed_and_printed_in_order(capsys: pytest.CaptureFixture[str]) -> None:
-    files = migration_files()
-    assert [path.name for path in files] == sorted(path.name for path in files)
-    assert main(["migrations"]) == 0
-    assert capsys.readouterr().out.splitlines() == [path.name for path in files]
-    assert main(["migrations", "print"]) == 0
-    assert capsys.readouterr().out == "".join(path.read_text() + "\n" for path in files)
-    assert main(["migrations", "print", files[1].stem]) == 0
-    assert capsys.readouterr().out == files[1].read_text() + "\n"
-    assert main(["migrations", "print", "nothing"]) == 1
-
-
-def test_migrations_are_copied_and_what_is_there_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["migrations", "copy"]) == 0
-    copies = sorted((tmp_path / "supabase" / "migrations").iterdir())
-    assert [copy.read_bytes() for copy in copies] == [
-        path.read_bytes() for path in migration_files()
-    ]
-    capsys.readouterr()
-    assert main(["migrations", "copy"]) == 0
-    assert capsys.readouterr().out == ""
-
-    copies[0].unlink()
-    copies[1].write_text("-- mine")
-    assert main(["migrations", "copy"]) == 1
-    assert copies[1].name in capsys.readouterr().err
-    assert copies[1].read_text() == "-- mine"
-    assert not copies[0].exists()
 
 
 @pytest.fixture(autouse=True)

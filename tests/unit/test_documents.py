@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.transfer.documents import (
     CREDS,
+    Device,
     Document,
     Match,
+    device_in,
+    device_of,
     file_of,
     is_newer,
     is_other_device,
@@ -18,6 +20,7 @@ from supabase_auth_state.transfer.documents import (
     names,
     unneeded_mappings,
 )
+from supabase_auth_state.types import KeyRef
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
@@ -91,13 +94,22 @@ def test_another_identity_key_is_another_device() -> None:
     def creds(data: bytes) -> dict[KeyRef, Document]:
         encoded = {"type": "Buffer", "data": base64.b64encode(data).decode()}
         pair_of_keys = {"private": encoded, "public": encoded}
-        return {CREDS: document(CREDS, {"signedIdentityKey": pair_of_keys})}
+        return {CREDS: document(CREDS, {"registrationId": 7, "signedIdentityKey": pair_of_keys})}
 
     mine, other = creds(bytes(32)), creds(bytes(range(32)))
     assert is_other_device(mine, other, "7")
     assert not is_other_device(mine, mine, "7")
     assert not is_other_device(mine, {}, "7")
     assert not is_other_device(mine, {CREDS: document(CREDS, "no creds at all")}, "7")
+
+
+def test_a_device_is_its_registration_id_and_its_identity_key() -> None:
+    creds = {"registrationId": 7, "signedIdentityKey": {"public": b"1"}, "nextPreKeyId": 3}
+    assert device_of(creds) == Device(7, b"1")
+    assert device_of({**creds, "registrationId": None}) is None
+    assert device_of({**creds, "signedIdentityKey": None}) is None
+    assert device_in({CREDS: document(CREDS, "no creds at all")}, "7") is None
+    assert device_in({}, "7") is None
 
 
 def test_old_mappings_without_a_session_are_left_out_in_both_directions() -> None:

@@ -137,6 +137,7 @@ async def test_all_callers_cancelled_leaves_no_task_and_no_complaint(fetch: Fetc
 async def test_a_request_cancelled_before_it_began_leaves_nobody_waiting(fetch: Fetching) -> None:
     reads = JoinedReads(fetch)
     answer = reads.get("session", ["1"])
+    await asyncio.sleep(0)
     (task,) = reads._running
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,8 +19,11 @@ from supabase_auth_state import (
     Settings,
     StoreUnavailable,
     UnreadKeyError,
+    open_rest,
     use_supabase_auth_state,
 )
+from supabase_auth_state.rest.backoff import Timing
+from tests.canned import TIME, answered, receipt, released, stock_client, stored
 
 URL = "http://project.test/rest/v1"
 STORED = {
@@ -33,31 +37,36 @@ class Project:
     """A project whose answers are canned and whose requests are counted."""
 
     def __init__(self, mock: respx.MockRouter) -> None:
-        self.read = mock.post(f"{URL}/rpc/read_whatsapp_keys").mock(side_effect=self._read)
-        self.commit = mock.post(f"{URL}/rpc/commit_whatsapp_state").mock(
-            return_value=httpx.Response(204)
-        )
-        self.warm = mock.post(f"{URL}/rpc/warm_whatsapp_keys").mock(
-            return_value=httpx.Response(200, json={"session": STORED["session"]})
-        )
-        self.creds = mock.get(url__startswith=f"{URL}/whatsapp_auth").mock(
-            return_value=httpx.Response(200, json=[{"creds": {}, "client_family": "baileys"}])
+        self.read = mock.post(f"{URL}/rpc/fetch_whatsapp_keys").mock(side_effect=self._read)
+        self.keys = mock.post(url__startswith=f"{URL}/whatsapp_keys").mock(side_effect=stored)
+        self.creds = mock.post(url__startswith=f"{URL}/whatsapp_auth").mock(side_effect=stored)
+        self.fence = mock.post(f"{URL}/rpc/fence_whatsapp_writer").mock(side_effect=receipt)
+        mock.post(f"{URL}/rpc/fetch_whatsapp_creds").mock(
+            side_effect=lambda request: answered(
+                request, creds={}, client_family="baileys", has_keys=True, epoch=6
+            )
         )
         mock.post(f"{URL}/rpc/acquire_whatsapp_lease").mock(
-            return_value=httpx.Response(200, json={"token": 7, "expires_at": "later"})
+            side_effect=lambda request: answered(request, token=7, expires_at="later", lapses=0)
         )
-        mock.post(f"{URL}/rpc/release_whatsapp_lease").mock(
-            return_value=httpx.Response(200, json=True)
-        )
+        mock.post(f"{URL}/rpc/release_whatsapp_lease").mock(side_effect=released)
         self.requests = mock.calls
+        self.hot: Any = {"session": STORED["session"]}
 
     def _read(self, request: httpx.Request) -> httpx.Response:
         wanted = json.loads(request.content)["p_keys"]
+        if wanted is None:
+            return answered(request, keys=self.hot)
         found = {
             kind: {i: STORED[kind][i] for i in ids if i in STORED.get(kind, {})}
             for kind, ids in wanted.items()
         }
-        return httpx.Response(200, json={kind: rows for kind, rows in found.items() if rows})
+        return answered(request, keys={kind: rows for kind, rows in found.items() if rows})
+
+    def rows(self, number: int) -> dict[tuple[str, str], Any]:
+        """Return the values of one upsert of keys, by type and id."""
+        rows = json.loads(self.keys.calls[number].request.content)
+        return {(row["key_type"], row["key_id"]): row["value"] for row in rows}
 
 
 @pytest.fixture
@@ -66,17 +75,32 @@ def project() -> Any:
         yield Project(mock)
 
 
+SETTINGS = Settings(url="http://project.test", key="sb_secret_x", timeout=30, give_up_after=0)
+
+
+def opened_on_httpx(**options: Any) -> Any:
+    """Open the company on httpx's own transport; waiting takes no time."""
+    skipped = [0.0]
+
+    async def skip(seconds: float) -> None:
+        skipped[0] += seconds
+        await asyncio.sleep(0)
+
+    timing = Timing(now=lambda: time.monotonic() + skipped[0], sleep=skip)
+    client = stock_client("http://project.test", "sb_secret_x")
+    rest = open_rest(SETTINGS, client=client, timing=timing)
+    return use_supabase_auth_state("c", client=rest, **options)
+
+
 @pytest.fixture
 async def auth(project: Project) -> AsyncIterator[AuthState]:
-    settings = Settings(url="http://project.test", key="sb_secret_x", give_up_after=0)
-    async with use_supabase_auth_state("c", settings=settings) as opened:
+    async with opened_on_httpx() as opened:
         yield opened
 
 
 @pytest.fixture
 async def owner(project: Project) -> AsyncIterator[AuthState]:
-    settings = Settings(url="http://project.test", key="sb_secret_x", give_up_after=0)
-    async with use_supabase_auth_state("c", settings=settings, lease=True) as opened:
+    async with opened_on_httpx(lease=True) as opened:
         yield opened
 
 
@@ -102,33 +126,58 @@ async def test_a_list_of_ids_that_changes_meanwhile_harms_nobody(
 async def test_buffers_are_bytes_however_the_answer_is_laid_out(
     project: Project, auth: AuthState, separators: tuple[str, str]
 ) -> None:
-    stored = {"custom": {"1": {"a": [{"type": "Buffer", "data": "AQID"}], "b": 2}}}
-    text = json.dumps(stored, separators=separators)
-    project.read.mock(return_value=httpx.Response(200, text=text))
+    buffers = {"custom": {"1": {"a": [{"type": "Buffer", "data": "AQID"}], "b": 2}}}
+
+    def laid_out(request: httpx.Request) -> httpx.Response:
+        answer = json.loads(answered(request, keys=buffers).content)
+        return httpx.Response(200, text=json.dumps(answer, separators=separators))
+
+    project.read.mock(side_effect=laid_out)
     assert await auth.keys.get("custom", ["1"]) == {"1": {"a": [b"\1\2\3"], "b": 2}}
 
 
 async def test_a_hundred_sets_at_once_are_one_request(project: Project, auth: AuthState) -> None:
     await asyncio.gather(*(auth.keys.set({"session": {f"{n}.0": {"n": n}}}) for n in range(100)))
-    assert project.commit.call_count == 1
+    assert project.keys.call_count == 1
 
 
-async def test_keys_and_creds_are_one_request(project: Project, auth: AuthState) -> None:
+async def test_keys_and_creds_that_wait_together_are_two_upserts_keys_first(
+    project: Project, auth: AuthState
+) -> None:
     await asyncio.gather(auth.save_creds(), auth.keys.set({"session": {"1.0": {}}}))
-    assert project.commit.call_count == 1
-    body = json.loads(project.commit.calls[0].request.content)
-    assert body == {
-        "company_id": "c",
-        "client_family": "baileys",
-        "creds": {},
-        "keys": {"session": {"1.0": {}}},
-    }
+    assert (project.keys.call_count, project.creds.call_count) == (1, 1)
+    first, second = (call.request for call in list(project.requests)[-2:])
+    assert (first.url.path, second.url.path) == (
+        "/rest/v1/whatsapp_keys",
+        "/rest/v1/whatsapp_auth",
+    )
+    assert json.loads(second.content) == [
+        {"company_id": "c", "creds": {}, "client_family": "baileys"}
+    ]
+    assert set(second.url.params["columns"].split(",")) == {
+        '"company_id"', '"creds"', '"client_family"'
+    }  # fmt: skip
+
+
+async def test_an_upsert_is_the_clients_own(project: Project, auth: AuthState) -> None:
+    await auth.keys.set({"pre-key": {"7": None}, "session": {"2.0": {}, "1.0": {"a": b"1"}}})
+    request = project.keys.calls[0].request
+    assert request.url.params["on_conflict"] == "company_id,key_type,key_id"
+    assert set(request.url.params["columns"].split(",")) == {
+        '"company_id"', '"key_type"', '"key_id"', '"value"'
+    }  # fmt: skip
+    assert request.headers["prefer"] == "return=minimal,resolution=merge-duplicates"
+    assert list(project.rows(0).items()) == [
+        (("pre-key", "7"), None),
+        (("session", "1.0"), {"a": {"type": "Buffer", "data": "MQ=="}}),
+        (("session", "2.0"), {}),
+    ]
 
 
 async def test_a_set_of_nothing_is_no_request(project: Project, auth: AuthState) -> None:
     await auth.keys.set({"session": {}})
     await auth.keys.get("session", [])
-    assert (project.commit.call_count, project.read.call_count) == (0, 0)
+    assert (project.keys.call_count, project.read.call_count) == (0, 0)
 
 
 async def test_a_start_without_a_lease_is_two_requests(project: Project, auth: AuthState) -> None:
@@ -143,7 +192,7 @@ async def test_a_warm_start_takes_two_requests_and_the_lease(
     for n in range(100):
         assert await owner.keys.get("session", [f"{n}.0"]) == {f"{n}.0": {"n": n}}
     assert len(project.requests) == 3
-    assert project.read.call_count == 0
+    assert project.read.call_count == 1
 
 
 async def test_an_owner_asks_once_also_for_what_is_not_there(
@@ -173,11 +222,19 @@ async def test_a_write_of_unknown_outcome_is_not_remembered(
     project: Project, owner: AuthState
 ) -> None:
     await owner.keys.get("session", ["1.0"])
-    project.commit.mock(side_effect=httpx.ReadTimeout("slow"))
+    project.keys.mock(side_effect=httpx.ReadTimeout("slow"))
     with pytest.raises(StoreUnavailable):
         await owner.keys.set({"session": {"1.0": {"n": "unknown"}}})
-    assert await owner.keys.get("session", ["1.0"]) == {"1.0": {"n": 1}}
+    for _ in range(2):
+        assert await owner.keys.get("session", ["1.0"]) == {"1.0": {"n": 1}}
     assert project.read.call_count == 2
+    # Nothing of the write can happen any more once it was read.
+    assert project.fence.call_count == 1
+    numbers = [
+        int(calls[-1].request.headers["x-whatsapp-commit"].split(":")[1])
+        for calls in (project.keys.calls, project.fence.calls)
+    ]
+    assert numbers == sorted(set(numbers))
 
 
 async def test_a_lost_lease_forgets_everything_and_stops_writes(
@@ -185,11 +242,11 @@ async def test_a_lost_lease_forgets_everything_and_stops_writes(
 ) -> None:
     await owner.keys.get("session", ["1.0"])
     refused = {"code": "PT409", "message": "whatsapp lease: token 7 of company c is not its last"}
-    project.commit.mock(return_value=httpx.Response(409, json=refused))
+    project.keys.mock(return_value=httpx.Response(409, json=refused))
     for _ in range(2):
         with pytest.raises(LeaseLost):
             await owner.keys.set({"session": {"1.0": {}}})
-    assert project.commit.call_count == 1
+    assert project.keys.call_count == 1
     assert owner.lease is not None
     assert owner.lease.lost.is_set()
     await owner.keys.get("session", ["1.0"])
@@ -219,7 +276,7 @@ async def test_after_a_failed_read_its_ids_cannot_be_written_until_they_are_read
     for value in ({"n": 2}, None):
         with pytest.raises(UnreadKeyError, match=r"1\.0"):
             await auth.keys.set({"session": {"1.0": value}, "pre-key": {"7": None}})
-    assert project.commit.call_count == 0
+    assert project.keys.call_count == 0
     await auth.keys.get("session", ["1.0"])
     await auth.keys.set({"session": {"1.0": None}})
     with pytest.raises(UnreadKeyError, match=r"2\.0"):
@@ -229,11 +286,21 @@ async def test_after_a_failed_read_its_ids_cannot_be_written_until_they_are_read
 async def test_every_commit_has_a_number_and_the_lease(project: Project, owner: AuthState) -> None:
     for n in range(3):
         await owner.keys.set({"session": {"1.0": {"n": n}}})
-    sent = [call.request.headers for call in project.commit.calls]
+    sent = [call.request.headers for call in project.keys.calls]
     assert [headers["x-whatsapp-lease"] for headers in sent] == ["7"] * 3
     writers, numbers = zip(*(h["x-whatsapp-commit"].split(":") for h in sent), strict=True)
     assert len(set(writers)) == 1
-    assert numbers == ("1", "2", "3")
+    assert numbers == ("2", "3", "4")  # the first request was the one for the lease
+    assert [headers.get("x-whatsapp-stored") for headers in sent] == [None, "2", "3"]
+    assert all(float(headers["x-whatsapp-deadline"]) >= TIME for headers in sent[1:])
+
+
+async def test_without_a_lease_a_commit_names_the_epoch_it_has_opened(
+    project: Project, auth: AuthState
+) -> None:
+    await auth.keys.set({"session": {"1.0": {}}})
+    assert project.keys.calls[0].request.headers["x-whatsapp-epoch"] == "6"
+    assert "x-whatsapp-lease" not in project.keys.calls[0].request.headers
 
 
 @pytest.mark.parametrize("ids", ["1.0", b"1.0", None, [1], [None]])
@@ -277,14 +344,14 @@ async def test_while_reads_are_in_doubt_writes_of_a_key_keep_their_order(
     may_answer.set()
     await asyncio.gather(*writing)
     assert await owner.keys.get("session", ["known"]) == {"known": record("a", "2nd")}
-    sent = [json.loads(call.request.content)["keys"] for call in project.commit.calls[1:]]
-    assert sent[-1].get("session", {}).get("known", record("a", "2nd")) == record("a", "2nd")
+    last = project.rows(project.keys.call_count - 1)
+    assert last.get(("session", "known"), record("a", "2nd")) == record("a", "2nd")
 
 
 async def test_a_damaged_row_that_was_warmed_cannot_be_overwritten(
     project: Project, owner: AuthState
 ) -> None:
-    project.warm.mock(return_value=httpx.Response(200, json={"pre-key": STORED["pre-key"]}))
+    project.hot = {"pre-key": STORED["pre-key"]}
     await owner.warm()
     with pytest.raises(CodecError):
         await owner.keys.get("pre-key", ["broken"])
@@ -308,11 +375,10 @@ async def test_a_row_of_another_writer_that_is_too_deep_does_not_stop_a_warm_sta
     deep: Any = 1
     for _ in range(400):
         deep = [deep]
-    stored = {"session": {"1.0": {"n": 1}}, "device-list": {"deep": deep}}
-    project.warm.mock(return_value=httpx.Response(200, json=stored))
+    project.hot = {"session": {"1.0": {"n": 1}}, "device-list": {"deep": deep}}
     assert await owner.warm() == 1
     assert await owner.keys.get("session", ["1.0"]) == {"1.0": {"n": 1}}
-    assert project.read.call_count == 0
+    assert project.read.call_count == 1
 
 
 async def test_one_callers_cancellation_does_not_make_an_unread_id_writable(
@@ -335,8 +401,13 @@ async def test_one_callers_cancellation_does_not_make_an_unread_id_writable(
 async def test_a_number_that_no_parser_keeps_is_refused_amid_sound_rows(
     project: Project, auth: AuthState, number: str
 ) -> None:
-    text = f'{{"session" : {{"1.0" : {{"n": {number}}}, "2.0" : {{"n": 2}}}}}}'
-    project.read.mock(return_value=httpx.Response(200, text=text))
+    keys = f'{{"session" : {{"1.0" : {{"n": {number}}}, "2.0" : {{"n": 2}}}}}}'
+
+    def exactly(request: httpx.Request) -> httpx.Response:
+        text = answered(request, keys="HERE").text
+        return httpx.Response(200, text=text.replace('"HERE"', keys))
+
+    project.read.mock(side_effect=exactly)
     good, bad = await asyncio.gather(
         auth.keys.get("session", ["2.0"]),
         auth.keys.get("session", ["1.0"]),

@@ -16,19 +16,21 @@ from supabase_auth_state.doctor.pre_keys import (
     reapable,
     summarize,
 )
-from supabase_auth_state.errors import CodecError, ConfigurationError
-from supabase_auth_state.files.names import KeyRef
-from supabase_auth_state.transfer.rows import RawAuth, RawKey
+from supabase_auth_state.errors import CodecError, ConfigurationError, UnfinishedImport
+from supabase_auth_state.transfer.documents import CREDS, Document
+from supabase_auth_state.types import KeyRef
 from tests.companies import sample
 
 DAY = 86400.0
 
 
-def pre_keys(minted_at: dict[int, float]) -> list[RawKey]:
-    return [RawKey(KeyRef("pre-key", str(key_id)), {}, time) for key_id, time in minted_at.items()]
+def pre_keys(minted_at: dict[int, float]) -> list[Document]:
+    return [
+        Document(KeyRef("pre-key", str(key_id)), {}, time) for key_id, time in minted_at.items()
+    ]
 
 
-def at_once(*ids: int) -> list[RawKey]:
+def at_once(*ids: int) -> list[Document]:
     return pre_keys(dict.fromkeys(ids, 0.0))
 
 
@@ -51,7 +53,7 @@ def test_a_fresh_account_has_none() -> None:
 @pytest.mark.parametrize("name", ["v7-small", "v7-337", "v6-small"])
 def test_the_samples_add_up(name: str) -> None:
     rows = sample(name)
-    counters = read_counters(name, rows.auth)
+    counters = read_counters(name, rows.creds, rows.family)
     keys = [key for key in rows.keys if key.ref.key_type == "pre-key"]
     report = summarize(name, counters, keys)
     assert report.used + report.stored == report.minted == report.uploaded
@@ -72,7 +74,8 @@ def test_a_missing_newest_is_told() -> None:
 
 def test_ids_that_are_no_numbers_do_not_count() -> None:
     rows = [
-        RawKey(KeyRef("pre-key", key_id), {}) for key_id in ("x", "", "-1", "0", "07", "٣", "2")
+        Document(KeyRef("pre-key", key_id), {}, 0.0)
+        for key_id in ("x", "", "-1", "0", "07", "٣", "2")
     ]
     assert summarize("962302", Counters(4, 4), rows).stored == 1
 
@@ -144,7 +147,7 @@ async def test_keeping_fewer_than_one_upload_is_refused() -> None:
 
 def test_creds_of_another_family_may_count_too() -> None:
     counters = {"nextPreKeyId": 7, "firstUnuploadedPreKeyId": 6}
-    assert read_counters("962302", RawAuth(counters, "pyaileys")) == Counters(7, 6)
+    assert read_counters("962302", Document(CREDS, counters, 0.0), "pyaileys") == Counters(7, 6)
 
 
 @pytest.mark.parametrize(
@@ -152,14 +155,14 @@ def test_creds_of_another_family_may_count_too() -> None:
 )
 def test_creds_that_do_not_count_are_refused(creds: dict[str, int]) -> None:
     with pytest.raises(ConfigurationError, match="waton"):
-        read_counters("962302", RawAuth(creds, "waton"))
+        read_counters("962302", Document(CREDS, creds, 0.0), "waton")
 
 
 def test_a_company_without_creds_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="has no creds"):
-        read_counters("962302", None)
+    with pytest.raises(UnfinishedImport):
+        read_counters("962302", None, None)
 
 
 def test_creds_that_cannot_be_read_are_refused() -> None:
     with pytest.raises(CodecError):
-        read_counters("962302", RawAuth("[object Object]", "baileys"))
+        read_counters("962302", Document(CREDS, "[object Object]", 0.0), "baileys")

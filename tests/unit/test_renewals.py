@@ -41,6 +41,9 @@ class FakeRest:
         names = {"busy": "busy", "lost": "lost"}
         return [{"status": names.get(company, "renewed")} for company, _ in params["p_leases"]]
 
+    def deadline(self, seconds: float) -> str:
+        return str(seconds)
+
     async def next(self) -> list[Any]:
         return await asyncio.wait_for(self.asked.get(), 30)
 
@@ -129,3 +132,16 @@ async def test_no_task_is_left_after_the_last_lease_and_one_begins_with_the_next
         await rest.next()
         await together.remove(lease)
         assert asyncio.all_tasks() == before
+
+
+def test_another_event_loop_renews_its_own_leases_only() -> None:
+    rest = FakeRest()
+    together = renewals(rest)
+
+    async def begin(name: str) -> None:
+        rest.asked = asyncio.Queue()
+        together.add(FakeLease(name))
+        assert await rest.next() == [[name, 1]]
+
+    for name in ("first", "second"):
+        asyncio.run(begin(name))

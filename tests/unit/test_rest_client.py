@@ -25,11 +25,14 @@ from supabase_auth_state import (
     open_rest,
 )
 from supabase_auth_state.rest.backoff import Timing
+from supabase_auth_state.rest.requests import Commit
+from tests.canned import TIME, answered, stock_client, stored
 
 URL = "http://project.test"
 KEY = "sb_secret_do-not-print-me"
 SECRET = "c2VjcmV0LXNpZ25hbC1rZXk="
-READ = f"{URL}/rest/v1/rpc/read_whatsapp_keys"
+READ = f"{URL}/rest/v1/rpc/f"
+WRITE = f"{URL}/rest/v1/whatsapp_keys"
 
 
 class Clock:
@@ -55,9 +58,10 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def rest(clock: Clock) -> AsyncIterator[Rest]:
-    opened = open_rest(Settings(url=URL, key=KEY), timing=clock.timing)
-    yield opened
-    await opened.close()
+    settings = Settings(url=URL, key=KEY)
+    client = stock_client(URL, KEY)
+    yield open_rest(settings, client=client, timing=clock.timing)
+    await client.aclose()
 
 
 @pytest.fixture
@@ -67,7 +71,18 @@ def api() -> Any:
 
 
 async def read(rest: Rest) -> Any:
-    return await rest.rpc("read_whatsapp_keys", {"p_company_id": "c", "p_keys": {}})
+    return await rest.rpc("f", {"p_company_id": "c"})
+
+
+async def write(rest: Rest, number: int = 1) -> None:
+    await rest.upsert("whatsapp_keys", [ROW], on_conflict="company_id", commit=commit(number))
+
+
+def commit(number: int = 1) -> Commit:
+    return Commit("c", "0a", number, {"x-whatsapp-lease": "7"})
+
+
+ROW = {"company_id": "c", "value": SECRET}
 
 
 def answer(status: int, code: str | None = None, message: str = "no") -> httpx.Response:
@@ -129,12 +144,22 @@ async def test_what_may_pass_is_tried_again_writes_as_well_as_reads(
         side_effect=[failure, failure, httpx.Response(200, json={"a": {}})]
     )
     assert await read(rest) == {"a": {}}
-    write = api.post(f"{URL}/rest/v1/rpc/commit_whatsapp_state")
-    write.mock(side_effect=[failure, httpx.Response(204)])
-    assert await rest.rpc_text("commit_whatsapp_state", b"{}") is None
-    assert (read_route.call_count, write.call_count) == (3, 2)
+    answers = [failure, stored]
+    write_route = api.post(url__startswith=WRITE).mock(side_effect=lambda it: next_of(answers, it))
+    await write(rest)
+    assert (read_route.call_count, write_route.call_count) == (3, 2)
     assert len(clock.slept) == 3
-    assert write.calls[0].request.content == write.calls[1].request.content == b"{}"
+    first, second = (call.request for call in write_route.calls)
+    assert first.content == second.content
+    assert first.headers["x-whatsapp-commit"] == second.headers["x-whatsapp-commit"] == "0a:1"
+
+
+def next_of(answers: list[Any], request: httpx.Request) -> httpx.Response:
+    """Give the next answer: a response, an exception, or what makes a response of the request."""
+    found = answers.pop(0)
+    if isinstance(found, Exception):
+        raise found
+    return found if isinstance(found, httpx.Response) else found(request)
 
 
 @pytest.mark.parametrize("failure", PASSING, ids=repr)
@@ -189,10 +214,160 @@ async def test_an_answer_that_is_no_answer_is_never_nothing_stored(
         await read(rest)
 
 
-async def test_something_else_at_the_url_is_said(rest: Rest, api: Any) -> None:
-    api.post(READ).mock(return_value=httpx.Response(404, html="<h1>Not Found</h1>"))
-    with pytest.raises(SchemaMissing, match="SUPABASE_URL"):
+STRANGERS = [
+    httpx.Response(200, json=[]),
+    httpx.Response(200, json=None),
+    httpx.Response(200, json={}),
+    httpx.Response(200, json={"message": "accepted"}),
+    httpx.Response(200, html="<html>please wait</html>"),
+    httpx.Response(200, text=""),
+    httpx.Response(200, content=b"{", headers={"content-type": "application/json"}),
+    httpx.Response(
+        200, stream=httpx.ByteStream(b"\x1f\x8bno"), headers={"content-encoding": "gzip"}
+    ),
+    httpx.Response(204),
+    httpx.Response(302, headers={"location": f"{URL}/rest/v1/rpc/other"}),
+    httpx.Response(307, headers={"location": f"{URL}/rest/v1/rpc/other"}),
+]
+
+
+@pytest.mark.parametrize("response", STRANGERS, ids=range(len(STRANGERS)))
+async def test_no_stranger_acknowledges_a_write_and_it_is_given_up_after_its_deadline(
+    rest: Rest, api: Any, clock: Clock, response: httpx.Response
+) -> None:
+    other = api.route(path="/rest/v1/rpc/other").mock(side_effect=stored)
+    route = api.post(url__startswith=WRITE).mock(return_value=response)
+    with pytest.raises(StoreUnavailable):
+        await write(rest)
+    assert route.call_count >= 5
+    assert other.call_count == 0
+    deadlines = {float(call.request.headers["x-whatsapp-deadline"]) for call in route.calls}
+    assert max(deadlines) - min(deadlines) < 0.01
+    assert clock.time - 1000 >= 30
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x-whatsapp-receipt": "0a:2:1.5"},
+        {"x-whatsapp-receipt": "0b:1:1.5"},
+        {"x-whatsapp-receipt": "0a"},
+        {"x-whatsapp-receipt": ""},
+        {"preference-applied": "resolution=merge-duplicates"},
+    ],
+    ids=repr,
+)
+async def test_the_receipt_of_another_write_acknowledges_nothing(
+    rest: Rest, api: Any, change: dict[str, str]
+) -> None:
+    def elses(request: httpx.Request) -> httpx.Response:
+        answer = stored(request)
+        answer.headers.update(change)
+        return answer
+
+    api.post(url__startswith=WRITE).mock(side_effect=elses)
+    with pytest.raises(StoreUnavailable):
+        await write(rest)
+
+
+@pytest.mark.parametrize("number", [1, 0])
+async def test_where_no_receipt_is_passed_on_the_stored_number_is_asked_for(
+    rest: Rest, api: Any, number: int
+) -> None:
+    def stripped(request: httpx.Request) -> httpx.Response:
+        answer = stored(request)
+        del answer.headers["x-whatsapp-receipt"]
+        return answer
+
+    api.post(url__startswith=WRITE).mock(side_effect=stripped)
+    api.post(f"{URL}/rest/v1/rpc/whatsapp_last_commit").respond(
+        json={"company_id": "c", "writer": "0a", "number": number}
+    )
+    if number == 1:
+        await write(rest)
+    else:
+        with pytest.raises(StoreUnavailable, match="did not store"):
+            await write(rest)
+
+
+@pytest.mark.parametrize("change", [{"company_id": "d"}, {"request": "another"}], ids=repr)
+async def test_the_answer_to_another_request_is_no_answer(
+    rest: Rest, api: Any, change: dict[str, str]
+) -> None:
+    api.post(READ).mock(side_effect=lambda request: answered(request, keys={}, **change))
+    with pytest.raises(StoreUnavailable):
+        await rest.ask("f", "c", {})
+
+
+async def test_the_deadline_is_a_time_of_the_database(rest: Rest, api: Any, clock: Clock) -> None:
+    api.post(READ).mock(side_effect=answered)
+    await rest.ask("f", "c", {})
+    clock.time += 100
+    route = api.post(url__startswith=WRITE).mock(side_effect=stored)
+    await write(rest)
+    assert float(route.calls[0].request.headers["x-whatsapp-deadline"]) == TIME + 130
+
+
+async def test_a_clock_that_is_wrong_is_set_by_the_refusal(rest: Rest, api: Any) -> None:
+    late = answer(
+        408,
+        "PT408",
+        f"whatsapp deadline: it came too late and was not executed; the time is {TIME}",
+    )
+    answers: list[Any] = [late, stored]
+    route = api.post(url__startswith=WRITE).mock(side_effect=lambda it: next_of(answers, it))
+    await write(rest)
+    deadlines = [float(call.request.headers["x-whatsapp-deadline"]) for call in route.calls]
+    assert deadlines[1] == pytest.approx(TIME + 30, abs=1)
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+async def test_a_refusal_of_a_gateway_is_told_when_no_copy_can_land(
+    rest: Rest, api: Any, clock: Clock, status: int
+) -> None:
+    api.post(url__startswith=WRITE).mock(return_value=httpx.Response(status, html="<h1>No</h1>"))
+    with pytest.raises(StoreError):
+        await write(rest)
+    assert clock.time - 1000 >= 30
+
+
+@pytest.mark.parametrize("status", [401, 403, 409])
+async def test_a_refusal_after_an_unknown_outcome_is_told_when_no_copy_can_land(
+    rest: Rest, api: Any, clock: Clock, status: int
+) -> None:
+    answers: list[Any] = [httpx.ReadTimeout("lost"), answer(status, "23514")]
+    api.post(url__startswith=WRITE).mock(side_effect=lambda it: next_of(answers, it))
+    with pytest.raises(StoreError):
+        await write(rest)
+    assert clock.time - 1000 >= 30
+
+
+async def test_a_foreign_exception_of_any_kind_is_unavailable(rest: Rest, api: Any) -> None:
+    api.post(READ).mock(side_effect=RuntimeError(SECRET))
+    with pytest.raises(StoreUnavailable) as raised:
         await read(rest)
+    assert SECRET not in str(raised.value)
+    assert raised.value.__cause__ is raised.value.__context__ is None
+
+
+async def test_once_postgrest_has_answered_another_server_is_a_fault_that_passes(
+    rest: Rest, api: Any
+) -> None:
+    page = httpx.Response(200, html="<html>")
+    answers: list[Any] = [httpx.Response(200, json={}), page, httpx.Response(200, json={"a": 1})]
+    api.post(READ).mock(side_effect=answers)
+    await read(rest)
+    assert await read(rest) == {"a": 1}
+
+
+@pytest.mark.parametrize("status", [200, 404, 501, 302])
+async def test_another_server_at_the_url_is_said_at_once(
+    rest: Rest, api: Any, clock: Clock, status: int
+) -> None:
+    api.post(READ).mock(return_value=httpx.Response(status, html="<h1>Not Found</h1>"))
+    with pytest.raises(ConfigurationError, match="SUPABASE_URL"):
+        await read(rest)
+    assert clock.slept == []
 
 
 async def test_a_missing_schema_names_the_command(rest: Rest, api: Any) -> None:
@@ -208,10 +383,10 @@ async def test_nothing_secret_is_in_an_error_its_chain_or_the_log(
     caplog.set_level(logging.DEBUG)
     route = api.post(READ).mock(return_value=answer(status, "23514"))
     with pytest.raises(StoreError) as raised:
-        await rest.rpc("read_whatsapp_keys", {"p_company_id": "c", "p_keys": {"session": [SECRET]}})
+        await rest.rpc("f", {"p_keys": {"session": [SECRET]}})
     route.mock(side_effect=httpx.ReadError("reset"))
     with pytest.raises(StoreError) as lost:
-        await rest.rpc("read_whatsapp_keys", {"p_company_id": "c", "p_keys": {"session": [SECRET]}})
+        await rest.rpc("f", {"p_keys": {"session": [SECRET]}})
     for error in (raised.value, lost.value):
         text = "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
         assert SECRET not in text
@@ -237,7 +412,10 @@ async def test_a_filter_is_quoted_by_the_url_alone(rest: Rest, api: Any) -> None
         return_value=httpx.Response(200, json=[])
     )
     company = 'a&b=c,(d)"é%'
-    await rest.select("whatsapp_auth", {"company_id": f"eq.{company}"})
+    await rest.select(
+        "whatsapp_auth",
+        lambda client: client.from_("whatsapp_auth").select("creds").eq("company_id", company),
+    )
     assert route.calls[0].request.url.params["company_id"] == f"eq.{company}"
 
 
@@ -245,18 +423,14 @@ async def test_rows_that_are_no_list_are_not_taken_for_none(rest: Rest, api: Any
     api.get(url__startswith=f"{URL}/rest/v1/whatsapp_auth").mock(
         return_value=httpx.Response(200, json={"message": "hello"})
     )
-    with pytest.raises(ConfigurationError):
-        await rest.select("whatsapp_auth", {"company_id": "eq.c"})
-
-
-async def test_deleting_everything_takes_a_filter(rest: Rest) -> None:
-    with pytest.raises(ValueError, match="every row"):
-        await rest.delete("whatsapp_keys", {})
-
-
-async def test_a_closed_client_is_unavailable(rest: Rest) -> None:
-    await rest.close()
     with pytest.raises(StoreUnavailable):
+        await rest.select("whatsapp_auth", lambda client: client.from_("whatsapp_auth").select())
+
+
+async def test_a_closed_rest_says_so() -> None:
+    rest = open_rest(Settings(url=URL, key=KEY))
+    await rest.close()
+    with pytest.raises(ConfigurationError, match="closed"):
         await read(rest)
 
 

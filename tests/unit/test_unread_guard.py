@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from supabase_auth_state.store.unread_guard import forgets
+from supabase_auth_state.store.unread_guard import drops_all_sessions
 
 
 def record(*base_keys: str) -> dict[str, Any]:
@@ -15,8 +15,8 @@ def record(*base_keys: str) -> dict[str, Any]:
     ("stored", "new"),
     [(record("a"), record("b")), (record("a", "b"), record("c", "d")), (record("a"), record())],
 )
-def test_a_record_that_shares_no_session_forgets(stored: Any, new: Any) -> None:
-    assert forgets(stored, new)
+def test_a_record_that_shares_no_session_drops_all_sessions(stored: Any, new: Any) -> None:
+    assert drops_all_sessions(stored, new)
 
 
 @pytest.mark.parametrize(
@@ -31,4 +31,4 @@ def test_a_record_that_shares_no_session_forgets(stored: Any, new: Any) -> None:
     ],
 )
 def test_an_update_and_what_cannot_be_compared_do_not(stored: Any, new: Any) -> None:
-    assert not forgets(stored, new)
+    assert not drops_all_sessions(stored, new)

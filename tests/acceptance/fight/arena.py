@@ -9,7 +9,7 @@ import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from devstack import Stack
 from tests.acceptance.fight.history import Ack, Write
 from tests.acceptance.fight.line import Line
 
-LEASE_TTL = 2
+LEASE_TTL = 1
 PROGRAM = Path(__file__).with_name("fighter.py")
 _READY_WITHIN = _STOPS_WITHIN = 60.0
 
@@ -67,7 +67,7 @@ class Fighter:
     async def be_killed(self) -> None:
         """Die without a word, and come back."""
         await self.kill()
-        await asyncio.sleep(random.uniform(0, 2))
+        await asyncio.sleep(random.uniform(0, LEASE_TTL))
         await self.begin()
         await self.ready()
 
@@ -75,23 +75,23 @@ class Fighter:
         """Stand still for longer than a lease, and go on as if nothing had been."""
         self._process.send_signal(signal.SIGSTOP)
         try:
-            await asyncio.sleep(random.uniform(LEASE_TTL + 1, LEASE_TTL + 5))
+            await asyncio.sleep(random.uniform(LEASE_TTL + 0.5, LEASE_TTL + 2))
         finally:
             self._process.send_signal(signal.SIGCONT)
 
     async def be_cut_off(self) -> None:
         """Lose every connection, for a moment or for longer than a lease."""
         self.line.cut()
-        await asyncio.sleep(random.choice([0.1, random.uniform(LEASE_TTL, LEASE_TTL + 4)]))
+        await asyncio.sleep(random.choice([0.1, random.uniform(LEASE_TTL, LEASE_TTL + 1.5)]))
         self.line.mend()
 
     async def be_delayed(self) -> None:
         """Have what was sent arrive late, perhaps when the sender is dead."""
         self.line.hold()
-        await asyncio.sleep(random.uniform(0.2, LEASE_TTL + 3))
+        await asyncio.sleep(random.uniform(0.2, LEASE_TTL + 1))
         if random.random() < 0.3:
             await self.kill()
-            await asyncio.sleep(random.uniform(0, LEASE_TTL + 1))
+            await asyncio.sleep(random.uniform(0, LEASE_TTL + 0.5))
             self.line.mend()
             await self.begin()
             await self.ready()
@@ -110,10 +110,9 @@ class Arena:
         self._fighters = fighters
         self._folder = folder
 
-    async def fight(self, seconds: float) -> None:
-        """Do random things to every fighter for so long, then let all of them recover."""
-        until = asyncio.get_running_loop().time() + seconds
-        await asyncio.gather(*(self._torment(fighter, until) for fighter in self._fighters))
+    async def fight(self, rounds: int) -> None:
+        """Do everything to every fighter so many times, in random order."""
+        await asyncio.gather(*(self._torment(fighter, rounds) for fighter in self._fighters))
 
     async def stop(self) -> list[int]:
         """Tell every process to stop; return their exit statuses."""
@@ -133,17 +132,15 @@ class Arena:
         """Return what should not have happened to a fighter."""
         return [line["unexpected"] for line in self._lines() if "unexpected" in line]
 
-    async def _torment(self, fighter: Fighter, until: float) -> None:
+    async def _torment(self, fighter: Fighter, rounds: int) -> None:
         blows = [
             fighter.be_killed, fighter.be_frozen, fighter.be_cut_off, fighter.be_delayed,
         ]  # fmt: skip
-        coming: list[Callable[[], Awaitable[None]]] = []
-        while asyncio.get_running_loop().time() < until:
-            coming = coming or random.sample(blows, len(blows))
-            blow = coming.pop()
-            await asyncio.sleep(random.uniform(0.5, 4))
-            await blow()
-            self.blows[blow.__name__] += 1
+        for _ in range(rounds):
+            for blow in random.sample(blows, len(blows)):
+                await asyncio.sleep(random.uniform(0.3, 2))
+                await blow()
+                self.blows[blow.__name__] += 1
 
     def _lines(self) -> Iterable[dict[str, Any]]:
         for log in sorted(self._folder.glob("*.log")):

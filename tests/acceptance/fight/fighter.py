@@ -29,7 +29,7 @@ from supabase_auth_state import (
 
 KEY_TYPE, KEY_ID = "session", "counter"
 AT_MOST = 4
-ASK_EVERY = 2.0
+ASK_EVERY = 1.0
 
 
 class Log:

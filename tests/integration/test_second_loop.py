@@ -1,0 +1,88 @@
+"""A second event loop, and a fork: connections are made anew, and no company is shared."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from devstack import Stack
+
+PROGRAM = """
+import asyncio, os, sys
+from supabase_auth_state import ConfigurationError, open_rest, use_supabase_auth_state
+
+rest = open_rest()
+company_id = sys.argv[1]
+
+
+async def own():
+    auth = await use_supabase_auth_state(company_id, client=rest, lease=True)
+    await auth.keys.set({"device-list": {"1": ["0"]}})
+    assert await auth.keys.get("device-list", ["1"]) == {"1": ["0"]}
+    return auth
+
+
+async def write(auth):
+    try:
+        await auth.keys.set({"device-list": {"1": ["1"]}})
+    except ConfigurationError as error:
+        print(error)
+
+
+async def close(auth):
+    await auth.close()
+    await rest.close()
+
+
+def second_loop():
+    auth = asyncio.run(own())
+    asyncio.run(write(auth))
+    asyncio.run(close(asyncio.run(open_again())))
+
+
+async def open_again():
+    return await use_supabase_auth_state(company_id + "-2", client=rest)
+
+
+async def fork():
+    auth = await own()
+    if os.fork() == 0:
+        try:
+            await write(auth)
+        finally:
+            sys.stdout.flush()
+            os._exit(0)
+    os.wait()
+    await auth.keys.set({"device-list": {"1": ["2"]}})
+    await close(auth)
+
+
+{"second_loop": second_loop, "fork": lambda: asyncio.run(fork())}[sys.argv[2]]()
+"""
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [("second_loop", "in another event loop"), ("fork", "before this process was forked")],
+)
+def test_connections_are_made_anew_and_an_open_company_is_refused(
+    stack: Stack, company_id: str, case: str, reason: str
+) -> None:
+    env = {
+        **os.environ,
+        "SUPABASE_URL": stack.url,
+        "SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key,
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM, company_id, case],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=60,
+    )
+    assert ran.stdout == f"company {company_id!r} was opened {reason}: open it again in this one\n"
+    assert (ran.returncode, ran.stderr) == (0, "")
