@@ -15,8 +15,8 @@
     │   ├── LeaseHeld             another process owns the company
     │   └── LeaseLost             this process owned the company and no longer does
     ├── PoolError                 a session pool cannot give a session
-    │   ├── CompanyQuarantined    the company was logged out (401) and waits for a person
-    │   ├── SessionBackoff        the last attempt failed; the next one is not due yet
+    │   ├── CompanyQuarantined    WhatsApp logged the company out or banned it; a person has to act
+    │   ├── SessionBackoff        the company is left alone for a time
     │   └── PoolClosed            the pool is closed
     └── StoreError                PostgREST answered no, or did not answer
         ├── StoreUnavailable      timeout, connection loss, 5xx: the only one that is retried
@@ -308,11 +308,14 @@ class PoolError(SupabaseAuthStateError):
 
 
 class CompanyQuarantined(PoolError):
-    """The company was logged out (401); its rows are kept, and a person has to decide."""
+    """WhatsApp logged the company out or banned it (401, 403, 406): a person has to act.
+
+    Its rows are kept. ``pool.reinstate`` lets it be opened again.
+    """
 
 
 class SessionBackoff(PoolError):
-    """The last attempt failed and the next one is not due yet.
+    """The company is left alone for a time, e.g. after another connection replaced ours (440).
 
     Attributes:
         retry_after: seconds until the next attempt is due.

@@ -368,7 +368,7 @@ async def test_a_session_that_does_not_close_holds_up_no_company(
         assert not again.done()
         await world.time.advance(30.0)
     assert (await again)[1] is factory.made[1]
-    assert "962302: closing the session" in caplog.text
+    assert "962302: closing the session has not ended within 30 s" in caplog.text
     stubborn.end.set_result(None)
 
 
