@@ -22,6 +22,7 @@ from supabase_auth_state.errors import (
     StoreError,
 )
 from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.rest.responses import APPLY_MIGRATIONS
 from supabase_auth_state.rest.clocks import clock
 from supabase_auth_state.rest.requests import DEADLINE_HEADER, names
 
@@ -215,7 +216,7 @@ async def acquire_lease(
         await _give_back(rest, writer, answer["token"], _RELEASE_WITHIN)
         raise SchemaMissing(
             "calling acquire_whatsapp_lease: the database has the functions of an earlier version: "
-            "apply the migrations with `supabase db push`"
+            f"{APPLY_MIGRATIONS}"
         )
     if answer["token"] is None:
         raise LeaseHeld(company_id, owner=answer.get("owner"), expires_at=answer.get("expires_at"))
