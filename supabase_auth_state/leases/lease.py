@@ -12,12 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from supabase_auth_state.errors import (
-    AccessDenied,
     ConfigurationError,
-    InvalidRequest,
     LeaseHeld,
     LeaseLost,
-    ProjectRestricted,
     SchemaMissing,
     StoreError,
 )
@@ -34,6 +31,8 @@ LEASE_HEADER = "x-whatsapp-lease"
 """The request header that carries a lease's token."""
 
 _RELEASE_WITHIN = 5.0
+# What the functions of an earlier version answer, which name no company.
+_BEFORE_03 = ({"token", "expires_at"}, {"token", "owner", "expires_at"})
 
 
 class Lease:
@@ -203,10 +202,12 @@ async def acquire_lease(
             is_right=lambda found: (
                 isinstance(found, dict)
                 and "token" in found
-                and found.get("company_id", company_id) == company_id
+                and (found.get("company_id") == company_id or found.keys() in _BEFORE_03)
             ),
+            # It is given back when this raises, which no earlier request passes.
+            harmless_late=True,
         )
-    except (ConfigurationError, AccessDenied, SchemaMissing, InvalidRequest, ProjectRestricted):
+    except ConfigurationError:
         raise
     except BaseException:
         await rest.in_background(_give_back(rest, writer, None, _RELEASE_WITHIN))
@@ -244,8 +245,12 @@ async def _give_back(rest: Rest, writer: Writer, token: int | None, within: floa
             is_right=lambda found: isinstance(found, bool),
         )
     except (StoreError, ConfigurationError) as error:
-        log.warning(
-            "company %s: lease not released, it ends by itself: %s", writer.company_id, error
+        log.log(
+            # Without a token it is not known whether there is a lease.
+            logging.INFO if token is None else logging.WARNING,
+            "company %s: lease not released, it ends by itself: %s",
+            writer.company_id,
+            error,
         )
 
 
