@@ -206,6 +206,8 @@ class SupabaseKeyStore:
         lease = self._lease
         if lease is None or not lease.holds():
             return False
+        # Another process may write once it was forked: its writes are not remembered here.
+        self._writer.check_place()
         if self._lapses != lease.lapses:
             self._lapses = lease.lapses
             self._cache.clear()

@@ -542,7 +542,7 @@ async def test_a_closed_pool_refuses_everything_and_may_be_closed_again(world: W
 
 
 @pytest.mark.parametrize("seed", range(15))
-async def test_in_any_storm_a_company_has_one_session_at_most_and_nothing_is_left(
+async def test_in_any_storm_a_company_has_one_session_at_most_and_nothing_is_left(  # noqa: C901
     world: World, seed: int
 ) -> None:
     chance = random.Random(seed)
