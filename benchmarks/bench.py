@@ -28,7 +28,7 @@ from benchmarks.network import ONE_WAY, open_network
 from benchmarks.stats import Action, Result, Results, interleave
 from devstack.local import LocalStack
 from devstack.stack import Stack
-from supabase_auth_state.codec.bufferjson import revive
+from supabase_auth_state.codec import revive
 from supabase_auth_state.config import Settings
 from supabase_auth_state.files.names import file_name
 from supabase_auth_state.rest.client import Rest, open_rest

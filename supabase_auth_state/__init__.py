@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from .errors import UnreadKeyError as UnreadKeyError
     from .errors import VerificationFailed as VerificationFailed
     from .errors import WriteRefused as WriteRefused
-    from .files.folder import FolderAuthState as FolderAuthState
-    from .files.folder import use_multi_file_auth_state as use_multi_file_auth_state
+    from .files.multi_file import FolderAuthState as FolderAuthState
+    from .files.multi_file import use_multi_file_auth_state as use_multi_file_auth_state
     from .leases.lease import Lease as Lease
     from .pool.session_pool import SessionPool as SessionPool
     from .rest.client import Rest as Rest
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from .transfer.verify import verify_folder as verify_folder
     from .types import SignalKeyStore as SignalKeyStore
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _ERRORS = (
     "AccessDenied", "CodecError", "CompanyNotFound", "CompanyQuarantined", "ConfigurationError",
@@ -92,7 +92,7 @@ _HOMES = {
     "DoctorReport": "doctor.findings",
     "ExportReport": "transfer.export_folder",
     "Finding": "doctor.findings",
-    "FolderAuthState": "files.folder",
+    "FolderAuthState": "files.multi_file",
     "ImportEachReport": "transfer.import_each",
     "ImportOutcome": "transfer.import_each",
     "ImportReport": "transfer.import_folder",
@@ -117,7 +117,7 @@ _HOMES = {
     "restore_backup": "transfer.restore",
     "start_automatic_cleanup": "cleanup",
     "use_auth_state": "auth_state.feature_flag",
-    "use_multi_file_auth_state": "files.folder",
+    "use_multi_file_auth_state": "files.multi_file",
     "use_supabase_auth_state": "auth_state.database",
     "verify_folder": "transfer.verify",
 }

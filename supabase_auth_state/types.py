@@ -7,7 +7,7 @@ unknown type is stored, not refused, because new ones arrive with Baileys' relea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, get_args, runtime_checkable
 
 KeyType: TypeAlias = Literal[
     "pre-key",
@@ -21,6 +21,22 @@ KeyType: TypeAlias = Literal[
     "tctoken",
     "identity-key",
 ]
+
+KEY_TYPES: tuple[str, ...] = get_args(KeyType)
+"""The same names, in the same order, at run time."""
+
+
+class KeyRef(NamedTuple):
+    """One key of a company.
+
+    Attributes:
+        key_type: a `KeyType`, or the name of a type that Baileys does not have yet.
+        key_id: the id within the type, as Baileys passes it to ``get`` and ``set``.
+    """
+
+    key_type: str
+    key_id: str
+
 
 Value: TypeAlias = Any
 """A JSON value that may hold ``bytes`` at any depth, where Baileys has a Buffer."""

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from supabase_auth_state.files.names import KeyRef, parse_file_name
+from supabase_auth_state.files.names import parse_file_name
 from supabase_auth_state.transfer.company import Company
 from supabase_auth_state.transfer.company_writer import Change
 from supabase_auth_state.transfer.documents import CREDS, Document
+from supabase_auth_state.types import KeyRef
 
 BAILEYS = Path(__file__).parent / "fixtures" / "baileys"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.contestants.base import StoreContestant
 from supabase_auth_state import use_supabase_auth_state
 from supabase_auth_state.auth_state.database import AuthState
-from supabase_auth_state.codec.bufferjson import revive
+from supabase_auth_state.codec import revive
 from supabase_auth_state.rest.client import Rest
 
 LIBRARY, OWNER = "this library", "this library, lease + cache"

@@ -11,7 +11,7 @@ from typing import Any
 
 from supabase import AsyncClient
 
-from supabase_auth_state.codec.bufferjson import plain, revive
+from supabase_auth_state.codec import plain, revive
 
 BATCH = 100
 

@@ -17,7 +17,7 @@ from benchmarks.contestants.base import KeyStore
 from benchmarks.contestants.library import Library
 from benchmarks.stats import Action, timed
 from devstack.local import LocalStack
-from supabase_auth_state.codec.bufferjson import revive
+from supabase_auth_state.codec import revive
 from supabase_auth_state.config import Settings
 from supabase_auth_state.rest.client import open_rest
 

@@ -13,7 +13,7 @@ from supabase_auth_state.errors import (
     ConfigurationError,
     SupabaseAuthStateError,
 )
-from supabase_auth_state.files.folder import FolderAuthState, use_multi_file_auth_state
+from supabase_auth_state.files.multi_file import FolderAuthState, use_multi_file_auth_state
 from supabase_auth_state.rest.client import Rest, open_rest, using_rest
 
 from .database import AuthState, use_supabase_auth_state

@@ -13,6 +13,19 @@ _PAGE_ROWS = 1000
 _ALL = 2**31 - 1
 
 
+async def check_connection(rest: Rest) -> None:
+    """Ask the database for something small.
+
+    So a wrong address, key or certificate is one error before anything else is done, and not an
+    error about each of many companies.
+
+    Raises:
+        ConfigurationError: the address, the key or the certificate is wrong.
+        StoreError: the database refused or did not answer.
+    """
+    await rest.about("whatsapp_lease_status", "962302")
+
+
 async def list_companies(rest: Rest) -> list[str]:
     """Return every company that has creds or keys, in order.
 

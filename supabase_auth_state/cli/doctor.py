@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from supabase_auth_state.errors import ConfigurationError
+
 from .console import Console
 from .exits import DIFFERENT, DONE
 from .many import Ended, for_each
@@ -14,7 +16,7 @@ from .parsing import Commands, add_command, add_company_backup_dir, add_company_
 if TYPE_CHECKING:
     from supabase_auth_state.rest.client import Rest
 
-_FEWEST = 812
+_MIN_KEPT = 812
 
 
 def add_parsers(commands: Commands) -> None:
@@ -102,7 +104,7 @@ still hand out one of them, and the first message that uses it is lost then: rar
         "--keep",
         metavar="N",
         type=positive,
-        help=f"with --reap: how many uploaded ones to keep (default and least: {_FEWEST})",
+        help=f"with --reap: how many uploaded ones to keep (default and least: {_MIN_KEPT})",
     )
     add_company_backup_dir(parser)
 
@@ -114,11 +116,13 @@ async def run_pre_keys(args: argparse.Namespace, console: Console) -> int:
     async def count(company_id: str, rest: Rest) -> Ended:
         if not args.reap:
             return Ended(await pre_key_report(rest, company_id))
-        keep = args.keep or _FEWEST
+        keep = args.keep or _MIN_KEPT
         return Ended(
             await reap_pre_keys(rest, company_id, keep_newest=keep, backup_folder=args.backup_dir)
         )
 
     if args.keep is not None and not args.reap:
         console.say("--keep does nothing without --reap: nothing is deleted")
+    elif args.keep is not None and args.keep < _MIN_KEPT:
+        raise ConfigurationError(f"--keep {args.keep} is too few: keep at least {_MIN_KEPT}")
     return await _for_companies(args, count, console, what="counted")

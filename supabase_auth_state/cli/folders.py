@@ -104,7 +104,10 @@ async def run_import(args: argparse.Namespace, console: Console) -> int:
 
 
 async def _import_each(args: argparse.Namespace, console: Console, options: dict[str, Any]) -> int:
+    from supabase_auth_state.rest.client import using_rest
     from supabase_auth_state.transfer.import_each import ImportEachReport, import_each
+
+    from .companies import check_connection
 
     report = ImportEachReport()
     tally = Tally(console, report, "imported")
@@ -115,12 +118,13 @@ async def _import_each(args: argparse.Namespace, console: Console, options: dict
         elif outcome.error is not None:
             tally.fail(outcome.company_id, outcome.error)
 
-    try:
-        await import_each(
-            args.folder, concurrency=args.concurrency, on_outcome=tell, report=report, **options
-        )
-    finally:
-        tally.sum_up()
+    options |= {"concurrency": args.concurrency, "on_outcome": tell, "report": report}
+    async with using_rest() as rest:
+        await check_connection(rest)
+        try:
+            await import_each(args.folder, client=rest, **options)
+        finally:
+            tally.sum_up()
     return tally.code
 
 
@@ -259,8 +263,11 @@ async def _for_each_folder(
     from supabase_auth_state.rest.client import using_rest
     from supabase_auth_state.transfer.import_each import company_folders
 
+    from .companies import check_connection
+
     folders = {path.name: path for path in await asyncio.to_thread(company_folders, parent)}
     async with using_rest() as rest:
+        await check_connection(rest)
         return await for_each(
             list(folders), lambda name: work(folders[name], name, rest), console, what=what
         )

@@ -69,7 +69,7 @@ def _rewritten(text: str, schema: str) -> str:
     # Quoted, because a name such as `user` is a word of SQL too.
     text = _QUALIFIER.sub(f'"{schema}"', text)
     text = _NAMESPACE.sub(f"'\"{schema}\"'", text)
-    # One database may hold several schemas of ours, and a job name is unique in a database.
+    # One database may hold our tables in several schemas, and a job name is unique in a database.
     return _CRON_JOB.sub(f"'supabase-auth-state cleanup of {schema}'", text)
 
 

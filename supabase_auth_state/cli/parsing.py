@@ -71,7 +71,7 @@ def add_verbosity(parser: Parser, *, default: int | str) -> None:
         "--verbose",
         action="count",
         default=default,
-        help="tell more on standard error; -vv tells everything",
+        help="print more on standard error; -vv prints everything",
     )
 
 

@@ -54,7 +54,7 @@ def cut(line: str, width: int) -> str:
 
 
 def _fitting(cell: str) -> str:
-    # Ids are anybody's text; a terminal obeys control characters.
+    # An id may be any text, and a terminal obeys control characters.
     shown = "".join(char if char.isprintable() else "?" for char in cell)
     return shown if len(shown) <= _MAX_CELL else f"{shown[: _MAX_CELL - 1]}…"
 

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from .console import Console
 
 PATIENCE = 2.0
-"""Seconds without an answer after which a person at the terminal is told."""
+"""Seconds without an answer after which a notice is printed."""
 
 
 class WaitingNotice(logging.Handler):
     """Prints what a command waits for, and until when, once an answer is two seconds late.
 
-    `rest.requests` logs three kinds of events about a request, which are told apart by the record's
+    `rest.requests` logs three kinds of events about a request, distinguished by the record's
     attribute ``request``: "sent", "answered" and "retried".
 
     Args:

@@ -1,17 +1,28 @@
-"""Values of the auth state, between Python and the JSON that the tables hold. Pure.
+"""Values of the auth state, between Python and the JSON that the tables hold. No I/O.
 
-Python has ``bytes`` where Baileys has a Buffer; the tables hold Baileys' BufferJSON,
-``{"type":"Buffer","data":"<base64>"}``. Exactly that form is written. Read are also the forms that
-older clients left behind, by key type, field and length and never by shape: what comes back is
-right, or it is a ``CodecError``. For every value that ``encode`` accepts, decoding what JSONB makes
-of it gives an equal value with equal types (``bytearray`` and ``memoryview`` come back as
-``bytes``).
+Python has ``bytes`` where Baileys has a Buffer. The tables hold Baileys' BufferJSON,
+``{"type":"Buffer","data":"<base64>"}``, and only that form is written. Forms that older clients
+left in rows are read too, by key type, field and length, never by what a value looks like. The
+result is the right value, or a ``CodecError``. For every value that ``encode`` accepts, decoding
+what JSONB makes of it gives an equal value with equal types (``bytearray`` and ``memoryview`` come
+back as ``bytes``).
 
-The rules for fields apply to the client family ``baileys`` (Node Baileys, WAeys). Rows of other
-families hold canonical Buffers or nothing that is touched.
+The rules for fields apply to the client family ``baileys`` (Node Baileys, WAeys). In rows of other
+families, only canonical Buffers are bytes and everything else is stored as it is.
 
-Every error names the company, the key type, the id and the place inside the value, never the value;
-and none is chained to an error that holds it.
+Every error names the company, the key type, the id and the place inside the value, never the value.
+No error is chained to one that holds the value.
+
+Other rooms import from here, and from ``codec.creds``; the modules inside are for each other:
+
+    bufferjson     bytes in any value
+    shapes         bytes of each key type, and of creds
+    sender_key_states  the sender-key as Baileys 5 wrote it
+    legacy         forms of older clients
+    json_text      strict JSON text
+    fast_path      scans that spare most values the walk through every object
+    display_names  names in creds that no database can hold
+    creds, xeddsa  a new device's creds, and their signature
 """
 
 from __future__ import annotations
@@ -24,23 +35,49 @@ import orjson
 from supabase_auth_state.errors import CodecError
 from supabase_auth_state.types import Creds, Value
 
-from . import bufferjson
-from .bufferjson import Malformed, is_revived, plain, plain_texts, revive
-from .legacy import unwrap
+from .bufferjson import (
+    Malformed,
+    from_base64,
+    from_buffer,
+    has_surrogates,
+    plain,
+    revive,
+    to_base64,
+)
+from .display_names import with_storable_names
+from .fast_path import is_revived, plain_texts
+from .json_text import dump_json, parse_json
+from .legacy import read_damaged, unwrap
+from .sender_key_states import sender_key_of
 from .shapes import CREDS, SHAPED_TYPES, Doubtful, Evidence, Shape, looks_encoded_twice, shape_of
 
 __all__ = [
+    "BAILEYS",
+    "Evidence",
+    "Malformed",
     "are_decoded",
     "check",
     "check_creds",
     "decode",
     "decode_creds",
     "decode_own",
+    "dump_json",
     "encode",
     "encode_creds",
     "encode_texts",
-    "is_plain",
+    "from_base64",
+    "from_buffer",
+    "has_surrogates",
+    "is_revived",
     "looks_encoded_twice",
+    "parse_json",
+    "plain",
+    "read_damaged",
+    "revive",
+    "sender_key_of",
+    "shape_of",
+    "to_base64",
+    "with_storable_names",
 ]
 
 BAILEYS = "baileys"
@@ -76,8 +113,8 @@ def encode_texts(
 ) -> dict[tuple[str, str], bytes]:
     """Return the JSON texts to store for values by type and id; rules and errors of ``encode``.
 
-    Objects without bytes, which is what Signal sessions are, are turned into text at once and
-    looked through together, in half the time.
+    Objects of key types without bytes, such as sessions, are made into texts all at once
+    (``fast_path.plain_texts``), which takes half the time.
     """
     simple = {
         ref: value
@@ -134,7 +171,7 @@ def decode_own(
         key_type: the row's key type.
         key_id: the row's id.
         family: the client family.
-        revived: the text that ``stored`` comes from is known to be as ``is_revived`` says.
+        revived: whether ``is_revived`` is known to be true of the text that ``stored`` comes from.
 
     Raises:
         CodecError: the value cannot be read for certain.
@@ -142,41 +179,26 @@ def decode_own(
     if (
         type(stored) in _NODES
         and _has_no_shape(key_type, family)
-        and (revived or _text_is(is_revived, stored))
+        and (revived or _is_revived(stored))
     ):
         return stored
     return decode(stored, company_id=company_id, key_type=key_type, key_id=key_id, family=family)
 
 
 def are_decoded(stored: Iterable[Any], *, key_type: str, family: str = BAILEYS) -> bool:
-    """Tell whether stored values of one type are certainly their own decoding.
+    """Return True if stored values of one key type are certainly their own decoding.
 
     Args:
-        stored: what JSON text was parsed to that is as ``is_revived`` says.
+        stored: the values of a JSON text for which ``is_revived`` is true.
         key_type: the rows' key type.
         family: the client family.
     """
     return _has_no_shape(key_type, family) and _NODES.issuperset(map(type, stored))
 
 
-def is_plain(document: Any, *, key_type: str, family: str = BAILEYS) -> bool:
-    """Tell whether a JSON value is certainly its own decoding, and its own encoding again.
-
-    Args:
-        document: what some JSON text was parsed to.
-        key_type: the row's key type.
-        family: the client family.
-    """
-    return (
-        type(document) in _NODES
-        and _has_no_shape(key_type, family)
-        and _text_is(bufferjson.is_plain, document)
-    )
-
-
-def _text_is(test: Callable[[bytes], bool], document: Any) -> bool:
+def _is_revived(stored: Any) -> bool:
     try:
-        return test(orjson.dumps(document))
+        return is_revived(orjson.dumps(stored))
     except orjson.JSONEncodeError:
         return False
 
@@ -185,12 +207,13 @@ def encode_creds(creds: Creds, *, company_id: str | None, family: str = BAILEYS)
     """Return the JSON object to store for ``creds``; the rules are those of ``encode``.
 
     ``account`` keeps its four bare base64 strings, as Baileys has them; all other keys are
-    ``bytes``.
+    ``bytes``. In display names, NUL and half surrogate pairs become U+FFFD (``display_names``).
 
     Raises:
         CodecError: the creds, or something inside them, would not come back as they are.
     """
     shape = CREDS if family == BAILEYS else None
+    creds = with_storable_names(creds, f"company {company_id!r}" if company_id else "creds")
     return _located(_write_creds, creds, shape, company_id=company_id, key_type="creds")
 
 
@@ -207,9 +230,9 @@ def decode_creds(stored: Any, *, company_id: str | None, family: str = BAILEYS) 
 def check(value: Value, *, company_id: str | None, key_type: str, key_id: str) -> None:
     """Refuse a decoded value that is not whole, as Baileys would have written it.
 
-    ``decode`` gives back what was stored; this asks whether it can be used: every known byte field
-    has its length, nothing essential is missing. A key type that Baileys does not have is not
-    looked at.
+    ``decode`` returns what was stored; this checks that it can be used: every known byte field has
+    its length, and nothing that Baileys needs is missing. A key type that Baileys does not have is
+    not checked.
 
     Raises:
         CodecError: the value is not what belongs under ``key_type``.

@@ -1,15 +1,12 @@
-"""JSON text: read strictly, written as Node writes it. Pure."""
+"""JSON text: read strictly, written as Node writes it. No I/O."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, NoReturn
 
-import orjson
-
 from .bufferjson import Malformed
-
-_UNSURE = object()
+from .fast_path import NOT_CERTAIN, parse_compact
 
 
 def parse_json(text: str) -> Any:
@@ -19,9 +16,9 @@ def parse_json(text: str) -> Any:
         Malformed: it is not JSON, a name occurs twice in an object, a number is not finite, or it
             is nested too deeply.
     """
-    quickly = _parse_compact(text)
-    if quickly is not _UNSURE:
-        return quickly
+    document = parse_compact(text)
+    if document is not NOT_CERTAIN:
+        return document
     try:
         return json.loads(
             text,
@@ -37,18 +34,6 @@ def parse_json(text: str) -> Any:
         reason = "is not JSON"
     # Raised here, not above: json's own error carries the whole document.
     raise Malformed(reason)
-
-
-def _parse_compact(text: str) -> Any:
-    """Return the document of text that comes out again byte for byte, else `_UNSURE`.
-
-    That rules out everything `parse_json` refuses, and is true of nearly all that Baileys writes.
-    """
-    try:
-        document = orjson.loads(text)
-        return document if orjson.dumps(document) == text.encode() else _UNSURE
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError, UnicodeEncodeError):
-        return _UNSURE
 
 
 def dump_json(value: Any) -> str:

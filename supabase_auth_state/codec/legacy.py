@@ -1,7 +1,7 @@
-"""The ways old rows hold records and bytes that are not canonical. Pure.
+"""The ways in which rows of older clients hold records and bytes. No I/O.
 
-Only asked about a key type and a field that is known to hold a record or bytes: elsewhere, every
-one of these shapes may be somebody's own data.
+Only for a key type and a field that is known to hold a record or bytes: in any other place, each of
+these forms may be data that belongs there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from .bufferjson import from_base64, from_buffer
 from .json_text import parse_json
 
-_MOST_WRAPPINGS = 3
+_MAX_WRAPPINGS = 3
 
 _WRAPPER_KEYS = (
     # {"type":"Buffer","data":…}: JSON.stringify without the replacer, or twice over.
@@ -24,16 +24,16 @@ _WRAPPER_KEYS = (
 
 
 def unwrap(stored: Any, openings: str) -> Any:
-    """Return what is inside a JSON string that itself holds JSON text, as often as it was wrapped.
+    """Return the value inside a JSON string that holds JSON text, however often it was wrapped.
 
     Args:
-        stored: a JSON value; one that is not text comes back as it is.
-        openings: the first characters that tell JSON text from the real value.
+        stored: a JSON value; one that is not text is returned as it is.
+        openings: the first characters that distinguish JSON text from the real value.
 
     Raises:
         Malformed: the text begins like JSON and is not.
     """
-    for _ in range(_MOST_WRAPPINGS):
+    for _ in range(_MAX_WRAPPINGS):
         if type(stored) is not str or not stored or stored[0] not in openings:
             break
         stored = parse_json(stored)
@@ -43,10 +43,9 @@ def unwrap(stored: Any, openings: str) -> Any:
 def read_damaged(stored: Any) -> bytes | None:
     """Return the bytes that a non-canonical form stands for, or None.
 
-    Read are: base64 text, a list of ints 0-255, an object with exactly the keys ``"0"`` to
-        ``"n-1"``, and
-    any of these, or a whole Buffer once more, inside a Buffer-like object. An empty object is not
-    read: it is also what is left of bytes that were lost.
+    The forms are: base64 text; a list of ints from 0 to 255; an object with exactly the names
+    ``"0"`` to ``"n-1"``; and an object like a Buffer that holds one of these, or a Buffer. An empty
+    object is none of them: it is also what is left of bytes that were lost.
     """
     kind = type(stored)
     if kind is dict and _is_wrapper(stored):
@@ -78,7 +77,7 @@ def _from_numbers(stored: Any) -> bytes | None:
 
 
 def _in_order(indexed: dict[str, Any]) -> list[Any] | None:
-    """Return the values of ``{"0":…,"1":…}``; JSONB, and others, do not keep them in order."""
+    """Return the values of ``{"0":…,"1":…}`` by number; JSONB does not keep the order of names."""
     names = [str(index) for index in range(len(indexed))]
     if not names or indexed.keys() != set(names):
         return None

@@ -1,8 +1,8 @@
-"""What Baileys keeps under each key type and in creds, as far as bytes are concerned. Pure.
+"""Where Baileys keeps bytes, in the value of each key type and in creds. No I/O.
 
-A shape reads a stored JSON value (repairing damaged bytes by field and length, never by guess),
-writes a Python value (refusing what it would not read back alike), and checks that a value is
-whole. Whatever a shape does not name goes through ``bufferjson`` untouched.
+A shape reads a stored JSON value and repairs damaged bytes, by field and length, without guessing.
+It writes a Python value, and refuses one that it would read back as another. And it checks that a
+value is whole. Fields that a shape does not name are read and written by ``bufferjson``.
 
 Source: Baileys 7.0.0-rc14 and 6.7.24, ``src/Types/Auth.ts`` and what their ``keys.set`` calls pass.
 """
@@ -22,6 +22,7 @@ from .bufferjson import (
     from_base64,
     from_buffer,
     is_bytes,
+    is_called_buffer,
     plain,
     revive,
     to_base64,
@@ -29,7 +30,7 @@ from .bufferjson import (
 )
 from .legacy import read_damaged, unwrap
 
-_SHORTEST_TELLING_TEXT = 16
+_MIN_CERTAIN_TEXT = 16
 
 _DOUBTFUL = (
     "looks like base64 text encoded once more, but any length is right here, so it cannot be told "
@@ -42,16 +43,16 @@ _READ_AS_ENCODED_TWICE = (
 
 
 class Doubtful(Malformed):
-    """Bytes of free length that may be encoded twice; only another field of the record can tell."""
+    """Bytes of any length that may be encoded twice; another field of the record may decide it."""
 
 
 @dataclass
 class Evidence:
-    """What the fields of one record say about how it was written.
+    """What the fields of one record show about the client that wrote it.
 
     Attributes:
         encoded_twice: a field of known length was found encoded twice.
-        trusted: bytes of free length that look encoded twice are taken to be so.
+        trusted: whether bytes of any length that look encoded twice are read as encoded twice.
     """
 
     encoded_twice: bool = False
@@ -59,13 +60,13 @@ class Evidence:
 
 
 def looks_encoded_twice(data: bytes) -> bool:
-    """Tell whether ``data`` is base64 text that binary data hardly ever is by chance.
+    """Return True if ``data`` is base64 text that binary data hardly ever is by chance.
 
     Strict standard base64, and either padded or at least 16 characters long: 16 random bytes are
     that once in 4 * 10^9 times. Short words such as ``b"token123"`` are not.
     """
-    telling = data.endswith(b"=") or len(data) >= _SHORTEST_TELLING_TEXT
-    return telling and from_base64(data) is not None
+    certain = data.endswith(b"=") or len(data) >= _MIN_CERTAIN_TEXT
+    return certain and from_base64(data) is not None
 
 
 class Shape(Protocol):
@@ -89,20 +90,20 @@ class _Field(ABC):
 
     @abstractmethod
     def settle(self, data: bytes, evidence: Evidence) -> bytes:
-        """Return ``data``, or what is under it when it turns out to be encoded twice."""
+        """Return ``data``, or the bytes that it is the base64 text of if it was encoded twice."""
 
     @abstractmethod
     def repair(self, stored: Any) -> bytes | None:
-        """Return the bytes of a stored value that is not canonical, or None."""
+        """Return the bytes of a stored value that is not canonical, or None if they are unsure."""
 
     @abstractmethod
     def check(self, value: Any) -> None:
-        """Refuse what does not belong here."""
+        """Refuse a value that is not the bytes of this field."""
 
     def read(self, stored: Any, evidence: Evidence) -> bytes:
         data = from_buffer(stored) if type(stored) is dict else None
         if data is not None:
-            # Canonical bytes that do not fit come back as they are: somebody stored them so.
+            # Canonical bytes of another length are returned too: a client stored them like that.
             return self.settle(data, evidence)
         data = self.repair(stored)
         if data is None:
@@ -126,7 +127,7 @@ class _Field(ABC):
 
 @dataclass(frozen=True)
 class _Bytes(_Field):
-    """Bytes of one length, or with a known beginning: right ones can be told from wrong ones."""
+    """Bytes of a known length, or with a known beginning, by which wrong bytes are noticed."""
 
     length: int | None = None
     start: bytes = b""
@@ -155,8 +156,29 @@ class _Bytes(_Field):
 
 
 @dataclass(frozen=True)
+class _EmptyOr:
+    """Bytes that may also be empty."""
+
+    content: _Field
+
+    def read(self, stored: Any, evidence: Evidence) -> bytes:
+        return b"" if stored in _EMPTY_FORMS else self.content.read(stored, evidence)
+
+    def write(self, value: Any) -> Any:
+        return to_buffer(b"") if value == b"" else self.content.write(value)
+
+    def check(self, value: Any) -> None:
+        if value != b"":
+            self.content.check(value)
+
+
+# What Buffer.alloc(0) is in JSON, with and without the replacer.
+_EMPTY_FORMS = ({"type": "Buffer", "data": ""}, {"type": "Buffer", "data": []})
+
+
+@dataclass(frozen=True)
 class _AnyBytes(_Field):
-    """Bytes of which nothing is known; what may be encoded twice cannot be told by itself."""
+    """Bytes of any length; by themselves they do not show whether they were encoded twice."""
 
     def settle(self, data: bytes, evidence: Evidence) -> bytes:
         if not looks_encoded_twice(data):
@@ -167,7 +189,7 @@ class _AnyBytes(_Field):
         return inner
 
     def repair(self, stored: Any) -> bytes | None:
-        # Text and lists say nothing of bytes by themselves, and no length can vouch for them.
+        # A text or a list may be another value, and there is no length to compare with.
         return read_damaged(stored) if type(stored) is dict else None
 
     def check(self, value: Any) -> None:
@@ -216,9 +238,9 @@ class _Record:
 
     Attributes:
         fields: shapes by name.
-        others: the shape of every other name, or None to take those as they are.
+        others: the shape of every other name, or None to leave their values to ``bufferjson``.
         required: names without which the record cannot be used at all.
-        whole: further names that Baileys always writes, asked for by ``check`` alone.
+        whole: further names that Baileys always writes; only ``check`` demands them.
     """
 
     fields: Mapping[str, Shape] = field(default_factory=dict)
@@ -235,7 +257,7 @@ class _Record:
         return self._visit(value, lambda shape, child: shape.write(child), plain)
 
     def check(self, value: Any) -> None:
-        self._visit(value, lambda shape, child: shape.check(child), _unseen)
+        self._visit(value, lambda shape, child: shape.check(child), _leave)
         _demand(self.whole, value)
 
     def _visit(
@@ -243,7 +265,7 @@ class _Record:
     ) -> dict[str, Any]:
         if type(value) is not dict:
             raise Malformed(f"is a {type(value).__name__} where an object belongs")
-        if value.get("type") == "Buffer":
+        if is_called_buffer(value):
             raise Malformed(NOT_CANONICAL)
         _demand(self.required, value)
         fresh = {}
@@ -258,8 +280,8 @@ class _Record:
         return fresh
 
 
-def _unseen(_: Any) -> None:
-    """Look at nothing."""
+def _leave(_: Any) -> None:
+    """Check nothing."""
 
 
 def _demand(names: frozenset[str], value: dict[str, Any]) -> None:
@@ -299,8 +321,8 @@ class _Items:
 
 
 @dataclass(frozen=True)
-class _Untouched:
-    """A value whose inside is nobody's business here; only text cannot be it.
+class _Opaque:
+    """An object or a list whose inside is stored as it is. Text is refused.
 
     Attributes:
         kind: what Baileys writes, for ``check``.
@@ -334,8 +356,8 @@ class _Untouched:
 class _Row:
     """The whole value of a row.
 
-    ``""`` and canonical bytes are accepted under every type (clients of other make store raw
-    bytes), and a JSON string that holds the JSON text of the value is unwrapped.
+    ``""`` and canonical bytes are accepted under every type, since clients other than Baileys store
+    raw bytes. A JSON string that holds the JSON text of the value is unwrapped.
     """
 
     shape: Shape
@@ -365,7 +387,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _LidUser:
-    """``lid-mapping``: a JSON string of digits; parsed once too often it would be a number."""
+    """``lid-mapping``: a JSON string of digits, which must not be parsed again to a number."""
 
     def read(self, stored: Any, _: Evidence) -> Any:
         value = unwrap(stored, '"')
@@ -392,11 +414,11 @@ _PAIR = _Record(
     {"private": _Bytes(32), "public": _Bytes(32)}, required=frozenset({"private", "public"})
 )
 
-_ROWS: Mapping[str, Shape] = {
+_ROWS: Mapping[str, _Row | _LidUser] = {
     "pre-key": _Row(_PAIR),
-    "session": _Row(_Untouched(dict, whole=frozenset({"_sessions"}))),
+    "session": _Row(_Opaque(dict, whole=frozenset({"_sessions"}))),
     "sender-key": _Row(_Bytes(start=b"[")),
-    "sender-key-memory": _Row(_Untouched(dict)),
+    "sender-key-memory": _Row(_Opaque(dict)),
     "app-state-sync-key": _Row(
         _Record({"keyData": _Base64Text(_Bytes(32))}, whole=frozenset({"keyData"}))
     ),
@@ -410,24 +432,20 @@ _ROWS: Mapping[str, Shape] = {
         )
     ),
     "lid-mapping": _LidUser(),
-    "device-list": _Row(_Untouched(list)),
+    "device-list": _Row(_Opaque(list)),
     "tctoken": _Row(_Record({"token": _AnyBytes()}, whole=frozenset({"token"}))),
     "identity-key": _Row(_Bytes(33)),
 }
 
-# The sentinel id whose token is the JSON array of all tracked jids.
+# The id under which Baileys keeps the JSON array of all tracked jids, in the field `token`.
 _TCTOKEN_INDEX = _Row(_Record({"token": _Bytes(start=b"[")}, whole=frozenset({"token"})))
 
-KNOWN_TYPES = tuple(_ROWS)
-"""The key types of Baileys 7.0.0-rc14."""
-
 SHAPED_TYPES = frozenset(
-    {
-        "pre-key", "sender-key", "app-state-sync-key", "app-state-sync-version", "tctoken",
-        "identity-key",
-    }
-)  # fmt: skip
-"""Those whose objects have fields of their own; under the others an object is just an object."""
+    key_type
+    for key_type, row in _ROWS.items()
+    if not (isinstance(row, _LidUser) or isinstance(row.shape, _Opaque))
+)
+"""The key types that hold bytes in known places. A dict or list of another type is stored as is."""
 
 CREDS: Shape = _Record(
     {
@@ -457,8 +475,27 @@ CREDS: Shape = _Record(
 """The creds document."""
 
 
+SENDER_KEY_STATES: Shape = _Items(
+    _Record(
+        {
+            "senderChainKey": _Record({"seed": _Bytes(32)}, required=frozenset({"seed"})),
+            # The private key is ours, or empty or absent for the key of another sender.
+            "senderSigningKey": _Record(
+                {"public": _Bytes(33), "private": _EmptyOr(_Bytes(32))},
+                required=frozenset({"public"}),
+            ),
+            "senderMessageKeys": _Items(
+                _Record({"seed": _Bytes(32)}, required=frozenset({"iteration", "seed"}))
+            ),
+        },
+        required=frozenset({"senderKeyId", "senderChainKey", "senderSigningKey"}),
+    )
+)
+"""The list whose JSON text a ``sender-key`` is; in Baileys 5 the value was the list itself."""
+
+
 def shape_of(key_type: str, key_id: str) -> Shape | None:
-    """Return the shape of a row's value, or None for a type that Baileys does not have."""
+    """Return the shape of a row's value, or None for a key type that Baileys does not have."""
     if key_type == "tctoken" and key_id == "__index":
         return _TCTOKEN_INDEX
     return _ROWS.get(key_type)

@@ -52,7 +52,7 @@ class Settings:
 
     Raises:
         ConfigurationError: the URL is not one of a project, the key is not a service key, or the
-            schema cannot be one of ours.
+            name of the schema cannot be used.
     """
 
     url: str

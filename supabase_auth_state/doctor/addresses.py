@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec.bufferjson import to_base64
-from supabase_auth_state.files.names import KeyRef
-from supabase_auth_state.types import Value
+from supabase_auth_state.codec import to_base64
+from supabase_auth_state.types import KeyRef, Value
 
 from .findings import Findings
 from .key_checks import Rows

@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from supabase_auth_state import codec
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.transfer.documents import CREDS, pre_key_number
-from supabase_auth_state.types import Creds
+from supabase_auth_state.types import Creds, KeyRef
 
 from .creds_checks import LARGEST_PRE_KEY_ID
 from .findings import Findings

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec import xeddsa
-from supabase_auth_state.codec.bufferjson import from_base64
+from supabase_auth_state.codec import from_base64, xeddsa
 from supabase_auth_state.codec.creds import verify_signed_pre_key
 from supabase_auth_state.errors import CodecError
 from supabase_auth_state.transfer.documents import CREDS

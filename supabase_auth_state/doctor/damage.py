@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from supabase_auth_state.codec.bufferjson import from_buffer
-from supabase_auth_state.codec.json_text import parse_json
-from supabase_auth_state.codec.legacy import read_damaged
+from supabase_auth_state.codec import from_buffer, parse_json, read_damaged
 
 from .findings import Code
 

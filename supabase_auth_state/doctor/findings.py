@@ -8,9 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.transfer.company_writer import Change
 from supabase_auth_state.transfer.documents import CREDS
+from supabase_auth_state.types import KeyRef
 
 Code: TypeAlias = Literal[
     # One row, by itself.

@@ -11,12 +11,11 @@ from typing import Any
 from nacl.bindings import crypto_scalarmult_base
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec.bufferjson import Malformed
-from supabase_auth_state.codec.shapes import KNOWN_TYPES, Evidence, shape_of
+from supabase_auth_state.codec import Evidence, Malformed, shape_of
 from supabase_auth_state.errors import CodecError
-from supabase_auth_state.files.names import KeyRef, file_name, parse_file_name
+from supabase_auth_state.files.names import file_name, parse_file_name
 from supabase_auth_state.transfer.documents import Document
-from supabase_auth_state.types import Value
+from supabase_auth_state.types import KEY_TYPES, KeyRef, Value
 
 from .damage import damaged_forms
 from .findings import Code, Findings
@@ -175,7 +174,7 @@ def _note_faults(reading: _Reading, findings: Findings) -> None:
     for code, what in reading.forms.items():
         findings.add_repairable(code, ref, what, FORM_REMEDY)
         findings.change.keys[ref] = reading.canonical
-    if ref.key_type in KNOWN_TYPES and parse_file_name(file_name(*ref)) != ref:
+    if ref.key_type in KEY_TYPES and parse_file_name(file_name(*ref)) != ref:
         findings.add_unrepairable(
             "unknown-name",
             ref,

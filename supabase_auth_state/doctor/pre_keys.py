@@ -23,12 +23,12 @@ from typing import Any
 from supabase_auth_state import codec
 from supabase_auth_state.config import check_company_id
 from supabase_auth_state.errors import ConfigurationError, UnfinishedImport
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.transfer.backups import back_up_company
 from supabase_auth_state.transfer.company import list_pages, read_company
 from supabase_auth_state.transfer.company_writer import Change, CompanyWriter, owned_for
 from supabase_auth_state.transfer.documents import Document, pre_key_number
+from supabase_auth_state.types import KeyRef
 
 FEWEST_KEPT = 812
 """The fewest pre-keys that a reaper keeps: the server may still have all of one first upload."""

@@ -1,4 +1,4 @@
-"""Files that a crash leaves with the old content or the new, never with half of either."""
+"""Files that hold the old content or the new after a crash, never a part of either."""
 
 from __future__ import annotations
 
@@ -6,82 +6,21 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-from supabase_auth_state.codec.bufferjson import Malformed
-from supabase_auth_state.codec.json_text import parse_json
 
 _PRIVATE_FILE = 0o600
-_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
-_CHUNK = 16384
-
-
-def read_document(path: Path) -> Any:
-    """Return the JSON document in a file.
-
-    Raises:
-        Malformed: the file is empty, torn, not UTF-8 or not strict JSON.
-        OSError: the file cannot be read at all.
-    """
-    return parse_document(path.read_bytes())
-
-
-def read_content(folder: Path, name: str, size: int) -> bytes:
-    """Return what a file of a folder holds.
-
-    Args:
-        folder: the folder.
-        name: the file's name.
-        size: how many bytes it is expected to hold.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    # A Path and a file object for each of many small files take three times as long as to read it.
-    descriptor = os.open(os.path.join(folder, name), _READ)  # noqa: PTH118
-    try:
-        content = os.read(descriptor, size + 1)
-        # Only the end of a file cuts a read short.
-        if len(content) > size:
-            content = b"".join([content, *iter(lambda: os.read(descriptor, _CHUNK), b"")])
-        return content
-    finally:
-        os.close(descriptor)
-
-
-def parse_document(content: bytes) -> Any:
-    """Return the JSON document that a file holds.
-
-    Raises:
-        Malformed: as `read_document`.
-    """
-    if not content:
-        raise Malformed("is empty")
-    text = _text(content)
-    if text is None:
-        raise Malformed("is not UTF-8")
-    return parse_json(text)
-
-
-def _text(content: bytes) -> str | None:
-    # Not raised from inside the except block: the error would carry the content along.
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
 
 
 def write_new(path: Path, text: str, *, mtime: float | None = None) -> None:
-    """Create a file of mode 0600, on disk when this returns.
+    """Create a file of mode 0600; it is on disk when this returns.
 
     Args:
-        path: where.
-        text: what.
+        path: the file.
+        text: its content.
         mtime: the time of last change to give it, in seconds since 1970.
 
     Raises:
         FileExistsError: there is one already, or one whose name differs only in case and the file
-            system does not tell them apart.
+            system does not distinguish them.
         OSError: it cannot be written.
     """
     _write(path, text)
@@ -92,10 +31,11 @@ def write_new(path: Path, text: str, *, mtime: float | None = None) -> None:
 
 
 def replace(folder: Path, contents: Mapping[str, str], removed: Iterable[str] = ()) -> None:
-    """Give files of a folder new contents and remove others, on disk when this returns.
+    """Give files of a folder new contents and remove others; it is on disk when this returns.
 
-    Each file is written beside its target first and takes its place at the end, so that a crash
-    leaves whole files. Which of several have been replaced by then is up to the file system.
+    Each file is written beside its target first (``entries`` knows the name) and renamed at the
+    end, so that a crash leaves whole files. Which of several have been renamed by then depends on
+    the file system.
     """
     token = secrets.token_hex(4)
     beside = {name: folder / f".{token}-{index}.tmp" for index, name in enumerate(contents)}
@@ -116,7 +56,7 @@ def replace(folder: Path, contents: Mapping[str, str], removed: Iterable[str] = 
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names created, changed and removed in a folder last; Windows does that by itself."""
+    """Write changes of a folder's names to disk; Windows does that by itself."""
     if os.name != "nt":
         _sync(folder, os.O_RDONLY)
 

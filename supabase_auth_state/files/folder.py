@@ -1,10 +1,10 @@
 """A whole auth folder of Baileys' ``useMultiFileAuthState``: read strictly, written safely.
 
-One file per value, ``<type>-<id>.json``, and ``creds.json``; no index, no subfolders. Baileys takes
-a file that it cannot read for a missing one. Here, every file is either understood or reported by
+One file per value, ``<type>-<id>.json``, and ``creds.json``; no index, no subfolders. Baileys reads
+a damaged file as a missing one. Here, every entry of the folder is either understood or reported by
 name.
 
-App state key ids differ in case alone, so the file system has to tell ``A`` from ``a``.
+Ids of app state keys may differ in case alone, so the file system must distinguish ``A`` and ``a``.
 
 Source: Baileys 7.0.0-rc14 and 6.7.24, ``src/Utils/use-multi-file-auth-state.ts``.
 """
@@ -21,29 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec.bufferjson import Malformed
-from supabase_auth_state.codec.json_text import dump_json
+from supabase_auth_state.codec import Malformed, dump_json
 from supabase_auth_state.errors import CodecError, FolderError
-from supabase_auth_state.types import Creds, Value
+from supabase_auth_state.types import Creds, KeyRef, Value
 
-from .atomic import parse_document, read_content, sync_folder, write_new
-from .multi_file import FolderAuthState, use_multi_file_auth_state
-from .names import CREDS_FILE, KeyRef, colliding, file_name, parse_file_name
-
-__all__ = [
-    "FolderAuthState",
-    "FolderContents",
-    "FolderKey",
-    "FolderSnapshot",
-    "read_files",
-    "read_folder",
-    "snapshot",
-    "use_multi_file_auth_state",
-    "write_folder",
-]
+from .atomic import sync_folder, write_new
+from .creds_copies import advice_on, find_copies
+from .entries import Entry, entry_of_file, entry_of_folder
+from .names import CREDS_FILE, colliding, file_name, parse_file_name
+from .reading import parse_document, read_content, reason_of, refuse_json_in_text
 
 Problem = tuple[str, str]
-"""A file name and what is wrong with the file."""
+"""A name, of a file or of a place in one, and what is wrong there."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +43,7 @@ class FolderKey:
         ref: type and id.
         value: the Python value, ``bytes`` for Buffers.
         mtime: when it was last changed, in seconds since 1970, or None.
-        document: the JSON value that the file holds, when it was read from one; where there are no
-            bytes in it, the very object that ``value`` is.
+        document: the JSON value to store, as Baileys writes it, when it was read from a file.
     """
 
     ref: KeyRef
@@ -66,7 +54,7 @@ class FolderKey:
 
 @dataclass(frozen=True)
 class FolderSnapshot:
-    """What the file system says about a folder at one moment, without contents.
+    """What the file system says about a folder, or a file, at one moment; without contents.
 
     Attributes:
         entries: by name: type, size, times of change in nanoseconds, and inode.
@@ -90,12 +78,15 @@ class FolderContents:
         snapshot: the folder just before it was read.
         creds: the creds, or None when there is no ``creds.json`` or it is among the problems.
         creds_mtime: when they were last changed, in seconds since 1970.
-        creds_document: the JSON value that ``creds.json`` holds.
+        creds_document: the JSON value to store for them, as Baileys writes it.
         keys: every key that was understood, in the order of file names.
-        problems: file name and reason of each file that was not.
-        ignored: names of hidden files, of ``lost+found`` and of files that are not ``.json``;
-            Baileys does not look at them.
-        raw: by name, what the files held that were read.
+        problems: name and reason of each file that was not understood, and of each folder that is
+            not known.
+        broken: the keys whose values are among the problems.
+        leftovers: names of copies of Baileys' files, and of writes that were not finished.
+        ignored: names of files and folders that hold no value of Baileys'.
+        advice: what to do when there are no creds, or an empty string.
+        raw: by name, the content of every file that was read.
     """
 
     snapshot: FolderSnapshot = field(repr=False)
@@ -104,18 +95,25 @@ class FolderContents:
     creds_document: Any = field(default=None, repr=False)
     keys: list[FolderKey] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    broken: list[KeyRef] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    advice: str = ""
     raw: dict[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def snapshot(path: str | os.PathLike[str]) -> FolderSnapshot:
-    """Look at a folder's names, sizes and times; a later look tells what has changed since.
+    """Return the names, sizes and times of a folder, to see later what has changed.
+
+    A file has one entry: itself.
 
     Raises:
-        FolderError: it is not a folder, or cannot be listed.
+        FolderError: there is nothing at this path, or the folder cannot be listed.
     """
     folder = Path(path)
     try:
+        if folder.is_file():
+            return FolderSnapshot({folder.name: _facts(folder.stat())})
         with os.scandir(folder) as entries:
             return FolderSnapshot({e.name: _facts(e.stat(follow_symlinks=False)) for e in entries})
     except OSError as exc:
@@ -130,10 +128,10 @@ def _facts(found: os.stat_result) -> tuple[int, ...]:
 def read_folder(path: str | os.PathLike[str]) -> FolderContents:
     """Read a whole auth folder; a file that is not exactly what Baileys writes becomes a problem.
 
-    Reported are files that are empty, torn, not UTF-8 or not strict JSON (a name twice, a number
-    that is not finite); whose name is not a key's, or does not come out again from the key it
-    stands for; whose value is not whole under its type; and subfolders, links and devices. A
-    missing ``creds.json`` is no problem: ``creds`` is None then.
+    Problems are files that are empty, torn, not UTF-8 or not strict JSON (a name twice, a number
+    that is not finite); whose name is not a key's, or is not the name of the key that it reads as;
+    whose value is not whole under its key type; and folders that are not known, links and devices.
+    A missing ``creds.json`` is no problem: ``creds`` is None then.
 
     The contents are of one moment only if nothing has ``changed_since(contents.snapshot)``
     afterwards.
@@ -142,21 +140,15 @@ def read_folder(path: str | os.PathLike[str]) -> FolderContents:
         FolderError: it is not a folder, or cannot be listed.
     """
     folder = Path(path)
+    if folder.is_file():
+        raise FolderError(f"{folder} is a file, and an auth folder is a folder")
     contents = FolderContents(snapshot(folder))
     for name, facts in sorted(contents.snapshot.entries.items()):
-        if _is_foreign(name, facts[0]):
-            contents.ignored.append(name)
-            continue
-        reason = _add_file(contents, folder, name, facts)
-        if reason:
-            contents.problems.append((name, reason))
+        _add_entry(contents, folder, name, facts)
+    if contents.creds is None:
+        names = contents.snapshot.entries
+        contents.advice = advice_on(folder, find_copies(folder, names), names)
     return contents
-
-
-def _is_foreign(name: str, kind: int) -> bool:
-    if name.startswith(".") or name == "lost+found":
-        return True
-    return stat.S_ISREG(kind) and not name.endswith(".json")
 
 
 def read_files(files: Mapping[str, tuple[bytes, float]]) -> FolderContents:
@@ -170,69 +162,108 @@ def read_files(files: Mapping[str, tuple[bytes, float]]) -> FolderContents:
     """
     contents = FolderContents(FolderSnapshot({}))
     for name, (content, mtime) in sorted(files.items()):
-        if _is_foreign(name, stat.S_IFREG):
-            contents.ignored.append(name)
-            continue
-        reason = _add_content(contents, name, content, mtime)
-        if reason:
-            contents.problems.append((name, reason))
+        if _is_value(contents, name):
+            _add_content(contents, name, content, mtime, "the backup")
     return contents
 
 
-def _add_file(
-    contents: FolderContents, folder: Path, name: str, facts: tuple[int, ...]
-) -> str | None:
-    """Add what a file holds to ``contents``, or return what is wrong with the file."""
+def _add_entry(contents: FolderContents, folder: Path, name: str, facts: tuple[int, ...]) -> None:
     kind, size, mtime = facts[0], facts[1], facts[2] / 10**9
     if not stat.S_ISREG(kind):
-        return "is not a regular file"
-    try:
-        contents.raw[name] = content = read_content(folder, name, size)
-    except OSError as exc:
-        return f"cannot be read ({exc.strerror})"
-    return _add_content(contents, name, content, mtime)
+        _add_other(contents, folder / name, is_folder=stat.S_ISDIR(kind))
+    elif _is_value(contents, name):
+        try:
+            contents.raw[name] = content = read_content(folder, name, size)
+        except OSError as exc:
+            _add_problem(contents, name, f"cannot be read ({exc.strerror})")
+        else:
+            _add_content(contents, name, content, mtime, str(folder))
 
 
-def _add_content(contents: FolderContents, name: str, content: bytes, mtime: float) -> str | None:
+def _add_other(contents: FolderContents, path: Path, *, is_folder: bool) -> None:
+    """Report a folder, or what is neither a folder nor a file."""
+    if entry_of_folder(path.name) is Entry.UNKNOWN:
+        reason = (
+            "is a folder, and an auth folder has none: move it somewhere else"
+            if is_folder
+            else "is not a regular file"
+        )
+        _add_problem(contents, path.name, reason)
+    elif _holds_values(path):
+        _add_problem(contents, path.name, "is a folder that has files of Baileys' in it")
+    else:
+        contents.ignored.append(path.name)
+
+
+def _is_value(contents: FolderContents, name: str) -> bool:
+    """Return True for the file of a value; report what any other file is."""
+    entry = entry_of_file(name)
+    if entry is Entry.OTHER:
+        contents.ignored.append(name)
+    elif entry is Entry.LEFTOVER:
+        contents.leftovers.append(name)
+    elif entry is Entry.UNKNOWN:
+        contents.problems.append((name, "has a name that is not that of exactly one key"))
+    return entry is Entry.VALUE
+
+
+def _holds_values(folder: Path) -> bool:
+    # Hidden folders are the file system's or a program's own, which may keep old versions there.
+    return not folder.name.startswith(".") and any(
+        entry_of_file(name) is Entry.VALUE for _, _, names in os.walk(folder) for name in names
+    )
+
+
+def _add_content(
+    contents: FolderContents, name: str, content: bytes, mtime: float, where: str
+) -> None:
+    """Add what a file holds to ``contents``, or what is wrong with it.
+
+    Args:
+        contents: gets it.
+        name: the file's name.
+        content: what it holds.
+        mtime: when it was last changed, in seconds since 1970.
+        where: what the file is in, for the log.
+    """
     ref = parse_file_name(name)
-    if ref is None and name != CREDS_FILE:
-        return "has a name that is not that of exactly one key"
     try:
         document = parse_document(content)
+        refuse_json_in_text(document)
         if ref is None:
-            contents.creds, contents.creds_mtime = _creds_of(document), mtime
-            contents.creds_document = document
+            creds, stored = _creds_of(document, where)
+            contents.creds, contents.creds_document, contents.creds_mtime = creds, stored, mtime
         else:
-            value = _value_of(document, ref)
-            contents.keys.append(FolderKey(ref, value, mtime, document))
-    except Malformed as exc:
-        return exc.reason
-    except CodecError as exc:
-        return ": ".join([*(str(part) for part in exc.path), exc.reason])
-    return None
+            contents.keys.append(FolderKey(ref, _value_of(document, ref), mtime, document))
+    except (Malformed, CodecError) as exc:
+        _add_problem(contents, name, reason_of(exc))
 
 
-def _creds_of(document: Any) -> Creds:
+def _add_problem(contents: FolderContents, name: str, reason: str) -> None:
+    contents.problems.append((name, reason))
+    ref = parse_file_name(name)
+    if ref is not None:
+        contents.broken.append(ref)
+
+
+def _creds_of(document: Any, where: str) -> tuple[Creds, Any]:
+    """Return creds as a Python value, and the document to store."""
+    document = codec.with_storable_names(document, where)
     creds = codec.decode_creds(document, company_id=None)
     codec.check_creds(creds, company_id=None)
     _refuse_rewritten(document, codec.encode_creds(creds, company_id=None))
-    return creds
+    return creds, document
 
 
 def _value_of(document: Any, ref: KeyRef) -> Value:
-    if codec.is_plain(document, key_type=ref.key_type):
-        codec.check(document, company_id=None, key_type=ref.key_type, key_id=ref.key_id)
-        return document
-    value = codec.decode(document, company_id=None, key_type=ref.key_type, key_id=ref.key_id)
-    codec.check(value, company_id=None, key_type=ref.key_type, key_id=ref.key_id)
-    encoded = codec.encode(value, company_id=None, key_type=ref.key_type, key_id=ref.key_id)
-    _refuse_rewritten(document, encoded)
+    value = codec.decode(document, company_id=None, **ref._asdict())
+    codec.check(value, company_id=None, **ref._asdict())
+    _refuse_rewritten(document, codec.encode(value, company_id=None, **ref._asdict()))
     return value
 
 
 def _refuse_rewritten(document: Any, encoded: Any) -> None:
-    # A repair is for rows whose past is known; a file has been written by Baileys, or it is
-    # suspect.
+    # Rows of known clients are repaired. A file was written by Baileys, or nothing is known of it.
     if document != encoded:
         raise Malformed("holds bytes in a form that Baileys does not write to files")
 
@@ -283,6 +314,8 @@ def write_folder(
 
 
 def _refuse_unless_empty(target: Path) -> None:
+    if target.is_file():
+        raise FolderError(f"{target} is a file, and an auth folder is a folder")
     if target.exists() and snapshot(target).entries:
         raise FolderError(
             f"the folder {target} is not empty: writing over a live auth folder would mix two "

@@ -19,26 +19,26 @@ from weakref import WeakValueDictionary
 
 from supabase_auth_state import codec
 from supabase_auth_state.auth_state.opening import Closing, Opening
-from supabase_auth_state.codec.bufferjson import Malformed, has_surrogates
+from supabase_auth_state.codec import Malformed, dump_json, has_surrogates
 from supabase_auth_state.codec.creds import init_auth_creds
-from supabase_auth_state.codec.json_text import dump_json
-from supabase_auth_state.codec.shapes import KNOWN_TYPES
 from supabase_auth_state.errors import CodecError, FolderError, UnreadKeyError
-from supabase_auth_state.types import Creds, SignalDataSet, Value
+from supabase_auth_state.types import KEY_TYPES, Creds, KeyRef, SignalDataSet, Value
 
-from .atomic import read_document, replace
-from .names import CREDS_FILE, KeyRef, file_name, parse_file_name
+from .atomic import replace
+from .creds_copies import advice_on, find_copies
+from .names import CREDS_FILE, file_name, parse_file_name
+from .reading import read_document
 
-logger = logging.getLogger("supabase_auth_state.files.folder")
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 # In bytes, on every usual file system.
-_LONGEST_NAME = 255
-_KEY_PREFIXES = tuple(f"{key_type}-" for key_type in KNOWN_TYPES)
+_MAX_NAME = 255
+_KEY_PREFIXES = tuple(f"{key_type}-" for key_type in KEY_TYPES)
 
 
-# One per folder, whichever object uses it, gone when none does any more.
+# One per folder, for all objects that use it; removed with the last of them.
 _locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
 _guard = threading.Lock()
 
@@ -53,7 +53,7 @@ class _Disk:
 
     def __init__(self, folder: Path) -> None:
         self._turn = asyncio.Lock()
-        # Also between two objects of one folder, and after a call whose caller was cancelled.
+        # Two objects may use one folder, and a call goes on when its caller is cancelled.
         self._lock = _lock_of(folder)
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -68,8 +68,8 @@ class _Disk:
 class FolderKeyStore:
     """Baileys' ``SignalKeyStore`` on one file per key.
 
-    A file name does not always tell its id (``a:b`` and ``a-b`` share one). An id whose file is
-    another id's is refused by `set` and absent from `get`.
+    Two ids may have the same file name (``a:b`` and ``a-b``). An id whose file is another id's is
+    refused by `set` and absent from `get`.
     """
 
     def __init__(self, folder: Path, disk: _Disk, company_id: str | None) -> None:
@@ -77,7 +77,7 @@ class FolderKeyStore:
         self._disk = disk
         self._company_id = company_id
         self._unread: set[KeyRef] = set()
-        # Whose file it is, where the name does not say.
+        # The key of each file whose name does not show it.
         self._owners: dict[str, KeyRef] = {}
 
     def __repr__(self) -> str:
@@ -101,7 +101,7 @@ class FolderKeyStore:
         return found
 
     async def set(self, data: SignalDataSet) -> None:
-        """Write values and remove the files of those that are None; on disk when this returns.
+        """Write values and remove the files of those that are None; it is on disk on return.
 
         A folder has no transactions: all values are encoded, written and synced beside their
         targets first, then take their places one by one. A crash in between leaves whole files,
@@ -110,7 +110,8 @@ class FolderKeyStore:
         Raises:
             CodecError: a value cannot be stored as it is; nothing is written.
             UnreadKeyError: the last read of one of these ids failed; nothing is written.
-            FolderError: an id has no file of its own (nothing is written), or the disk refuses.
+            FolderError: an id has no file of its own (nothing is written), or the folder cannot be
+                written.
         """
         values = {
             KeyRef(key_type, key_id): value
@@ -132,7 +133,7 @@ class FolderKeyStore:
         That is every key file of a type that Baileys has, and what was written through this object.
 
         Raises:
-            FolderError: the disk refuses.
+            FolderError: the folder cannot be written.
         """
         await self._disk.run(self._remove_all)
         self._unread.clear()
@@ -159,7 +160,7 @@ class FolderKeyStore:
         return dump_json(codec.encode(value, company_id=self._company_id, **ref._asdict()))
 
     def _claim(self, refs: Iterable[KeyRef]) -> dict[str, KeyRef]:
-        """Return whose file is whose, for refs that are about to be written."""
+        """Return the key of each file that is about to be written."""
         claimed: dict[str, KeyRef] = {}
         for ref in refs:
             name = file_name(*ref)
@@ -191,7 +192,7 @@ class FolderKeyStore:
 class FolderAuthState(Closing):
     """The auth state in a folder of Baileys' files; made by `use_multi_file_auth_state`.
 
-    It can stand wherever `AuthState` does.
+    It can be used wherever an `AuthState` can.
 
     Attributes:
         company_id: the company whose folder this is, for error messages, or None.
@@ -199,7 +200,7 @@ class FolderAuthState(Closing):
         creds: Baileys' creds under its own names, ``bytes`` for Buffers. Change it in place, or
             replace it, and call `save_creds`.
         keys: the Signal keys: `get`, `set`, `clear`.
-        lease: always None: nothing keeps a second process out of a folder.
+        lease: always None: a second process can open the same folder.
         family: always ``"baileys"``.
     """
 
@@ -217,23 +218,24 @@ class FolderAuthState(Closing):
         return f"FolderAuthState({str(self.folder)!r})"
 
     async def save_creds(self) -> None:
-        """Write `creds` as they are now; on disk when this returns.
+        """Write `creds` as they are now; they are on disk when this returns.
 
         Call it on every ``creds.update``.
 
         Raises:
             CodecError: something in creds cannot be stored as it is.
-            FolderError: the disk refuses.
+            FolderError: the folder cannot be written.
         """
-        text = dump_json(codec.encode_creds(self.creds, company_id=self.company_id))
+        creds = codec.with_storable_names(self.creds, str(self.folder))
+        text = dump_json(codec.encode_creds(creds, company_id=self.company_id))
         await self._disk.run(lambda: _replace(self.folder, {CREDS_FILE: text}))
 
     async def warm(self) -> int:
-        """Do nothing: a disk needs no warming."""
+        """Do nothing: files are not read in advance."""
         return 0
 
     async def close(self) -> None:
-        """Wait for writes under way; nothing else is held."""
+        """Wait for writes under way."""
         await self._disk.run(lambda: None)
 
 
@@ -242,17 +244,17 @@ def use_multi_file_auth_state(
 ) -> Opening[FolderAuthState]:
     """Open a folder of Baileys' files; ``await`` it, or enter it with ``async with``.
 
-    A folder that is missing is made, with mode 0700. Where there is no ``creds.json``, creds are
-    fresh and exist in memory only until `save_creds`, as with Baileys. One process at a time may
-    use a folder.
+    A folder that is missing is made, with mode 0700. Where there is no ``creds.json``, and no copy
+    of it that could be used, creds are fresh and exist in memory only until `save_creds`, as with
+    Baileys. Only one process at a time may use a folder.
 
     Args:
         folder: the folder.
         company_id: the company whose folder this is, for error messages.
 
     Raises:
-        FolderError: it is not a folder, or its ``creds.json`` is there but cannot be read. That is
-            never taken for "no creds".
+        FolderError: it is not a folder; its ``creds.json`` cannot be read; or there is none, but
+            a whole copy of it. Such a folder is never opened as one without creds.
     """
     path = Path(os.path.realpath(folder))
 
@@ -274,14 +276,24 @@ def _load_creds(folder: Path) -> Creds:
     except FileExistsError as exc:
         raise FolderError(f"{folder} is not a folder") from exc
     except (Malformed, CodecError) as exc:
-        raise _unreadable(folder, [(CREDS_FILE, exc.reason)]) from exc
+        reason = exc.reason
     except OSError as exc:
         reason = f"cannot be opened ({exc.strerror})"
-        raise _unreadable(folder, [(CREDS_FILE, reason)]) from exc
+    names = [path.name for path in folder.iterdir()]
+    advice = advice_on(folder, find_copies(folder, names), names)
+    raise _unreadable(folder, [(CREDS_FILE, reason)], advice)
 
 
 def _fresh_creds(folder: Path) -> Creds:
-    if any(path.name.startswith(_KEY_PREFIXES) for path in folder.iterdir()):
+    names = [path.name for path in folder.iterdir()]
+    copies = find_copies(folder, names)
+    if any(copy.fault is None for copy in copies):
+        raise FolderError(
+            f"{folder} has no {CREDS_FILE}, but a copy of it. {advice_on(folder, copies, names)}. "
+            "To link a new device instead, remove the copies",
+            problems=[(CREDS_FILE, "is not there")],
+        )
+    if any(name.startswith(_KEY_PREFIXES) for name in names):
         logger.warning(
             "%s holds keys but no creds.json: starting a new account, as Baileys does", folder
         )
@@ -291,7 +303,7 @@ def _fresh_creds(folder: Path) -> Creds:
 def _is_file_name(name: str) -> bool:
     if "\0" in name or has_surrogates(name) or Path(name).name != name:
         return False
-    return len(name.encode()) <= _LONGEST_NAME
+    return len(name.encode()) <= _MAX_NAME
 
 
 def _replace(folder: Path, contents: Mapping[str, str], removed: Iterable[str] = ()) -> None:
@@ -301,7 +313,10 @@ def _replace(folder: Path, contents: Mapping[str, str], removed: Iterable[str] =
         raise FolderError(f"cannot write to the auth folder {folder}: {exc.strerror}") from exc
 
 
-def _unreadable(folder: Path, problems: Sequence[tuple[str, str]]) -> FolderError:
+def _unreadable(folder: Path, problems: Sequence[tuple[str, str]], advice: str = "") -> FolderError:
     name, reason = problems[0]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return FolderError(f"cannot read {name!r}{more} in {folder}: it {reason}", problems=problems)
+    return FolderError(
+        f"cannot read {name!r}{more} in {folder}: it {reason}. {advice}".removesuffix(". "),
+        problems=problems,
+    )

@@ -13,19 +13,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+from supabase_auth_state.types import KeyRef
 
 CREDS_FILE = "creds.json"
 
 _GROUP = r"(?:[0-9]+(?:-[0-9]+)?@g\.us|(?:status|[0-9]+)@broadcast)"
 _USER = r"[0-9]+(?:_[0-9]+)?"
-
-
-class KeyRef(NamedTuple):
-    """One key of a company."""
-
-    key_type: str
-    key_id: str
 
 
 def _same(text: str) -> str:

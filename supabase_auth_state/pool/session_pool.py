@@ -8,25 +8,27 @@ a number.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from supabase_auth_state.errors import PoolClosed, PoolError
+from supabase_auth_state.errors import ConfigurationError, PoolClosed, PoolError
 from supabase_auth_state.rest.backoff import Timing
+from supabase_auth_state.rest.connection import Place
 
-from .slot import CompanyStatus, Pauses, Shared, Slot
+from .company_connection import CompanyConnection, PoolOptions
+from .ends import CompanyState, CompanyStatus, ConnectionEnd
+from .retries import Pauses
+from .tasks import PoolTasks
 
 if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-    from supabase import AsyncClient
     from typing_extensions import Self
 
     from supabase_auth_state.auth_state.database import AuthState
     from supabase_auth_state.rest.client import Rest
+    from supabase_auth_state.rest.connection import Client
 
 S = TypeVar("S")
-T = TypeVar("T")
 
 
 class SessionPool(Generic[S]):
@@ -40,22 +42,29 @@ class SessionPool(Generic[S]):
         async with SessionPool(connect) as pool:
             session = await pool.get("962302")
 
-    Not thread-safe: call it from the event loop it was made for.
+    Not thread-safe: call it from the event loop in which it was used first. In another loop, or
+    after a fork, every method raises ``ConfigurationError``.
 
     Args:
-        factory: ``async def factory(company_id, auth)`` gives a session. It may take as long as it
-            needs, and is cancelled when the company is closed or its lease is lost meanwhile.
+        factory: ``async def factory(company_id, auth)`` gives a session. It is cancelled when the
+            company is closed, its lease is lost or ``create_within`` is over.
         client: the connections that all companies share, as for ``use_supabase_auth_state``; you
             close it. By default one is opened, and closed by ``close_all``.
         open_auth: ``async def open_auth(company_id)`` gives the ``AuthState``. By default
             ``use_supabase_auth_state(company_id, client=client, lease=True)``.
         close_session: closes a session; may be async. By default the session's own ``aclose``,
             ``close``, ``end`` or ``disconnect``, the first it has. Given up after 30 seconds.
-        max_creating: how many companies are being opened at the same time; the others wait.
+        on_end: ``on_end(company_id, end)`` is called with a `ConnectionEnd` whenever a connection
+            has ended, or an attempt at one has failed, other than by ``close``; may be async.
+        max_creating: how many companies begin to connect at the same time; the others wait. One
+            that is still at it after ten seconds no longer counts.
+        create_within: seconds after which an attempt has failed. The default is longer than
+            WhatsApp shows the QR codes of one connection.
         idle_after: seconds without a ``get`` after which a session is closed. Default: never.
             Companies given to ``serve`` are kept.
         backoff_base, backoff_cap: bounds of the growing pause after a failure, in seconds.
-        yield_base, yield_cap: the same after another connection replaced ours.
+        yield_base, yield_cap: the same for a company that is left alone, e.g. after another
+            connection replaced ours.
         timing: clock, sleep and chance, for tests.
     """
 
@@ -63,10 +72,12 @@ class SessionPool(Generic[S]):
         self,
         factory: Callable[[str, AuthState], Awaitable[S]],
         *,
-        client: AsyncClient | AsyncPostgrestClient | Rest | None = None,
+        client: Client | Rest | None = None,
         open_auth: Callable[[str], Awaitable[AuthState]] | None = None,
         close_session: Callable[[S], object] | None = None,
+        on_end: Callable[[str, ConnectionEnd], object] | None = None,
         max_creating: int = 20,
+        create_within: float = 180.0,
         idle_after: float | None = None,
         backoff_base: float = 1.0,
         backoff_cap: float = 300.0,
@@ -76,23 +87,26 @@ class SessionPool(Generic[S]):
     ) -> None:
         self._timing = timing or Timing()
         self._opener = _Opener(client)
-        self._shared = Shared(
+        self._tasks = PoolTasks()
+        self._options = PoolOptions(
             open_auth=open_auth or self._opener.open_auth,
             factory=factory,
             close_session=close_session,
-            creating=asyncio.Semaphore(max_creating),
-            backoff=Pauses(backoff_base, backoff_cap),
+            on_end=on_end,
+            turns=asyncio.Semaphore(max_creating),
+            create_within=create_within,
+            retrying=Pauses(backoff_base, backoff_cap),
             yielding=Pauses(yield_base, yield_cap),
             timing=self._timing,
-            spawn=self._spawn,
+            tasks=self._tasks,
         )
-        self._slots: dict[str, Slot[S]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._companies: dict[str, CompanyConnection[S]] = {}
         self._idle_after = idle_after
         self._evicting: asyncio.Task[None] | None = None
         self._serving: asyncio.Task[None] | None = None
         self._served: frozenset[str] = frozenset()
-        self._closed = False
+        self._closing: asyncio.Task[None] | None = None
+        self._place: Place | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -110,24 +124,28 @@ class SessionPool(Generic[S]):
 
         After a failure this waits until the pause is over, then tries again; give up earlier with
         ``asyncio.wait_for``. A caller that is cancelled leaves the attempt to the others, and a
-        session that nobody waits for any more stays in the pool.
+        session that is made for no caller stays in the pool.
 
         Raises:
             LeaseHeld: another process owns the company. Not tried again before the next call.
-            CompanyQuarantined: WhatsApp logged the company out.
-            SessionBackoff: another connection replaced ours; ``retry_after`` says for how long
-                the company is left to it.
+            CompanyQuarantined: WhatsApp logged the company out, or refused it.
+            SessionBackoff: the company is left alone, e.g. because another connection replaced
+                ours; ``retry_after`` says for how long.
             PoolClosed: the pool is closed.
-            PoolError: the company was closed while its session was being made.
-            Exception: whatever the factory raised, the same for everybody who waited.
+            PoolError: the company was closed while its session was being made; or the factory was
+                cancelled from within, took longer than ``create_within``, or raised what is not an
+                ``Exception``.
+            ConfigurationError: the pool belongs to another event loop or process.
+            Exception: whatever the factory raised, the same for every caller that waited.
         """
-        return await self._slot(company_id).get()
+        return await self._company(company_id).get()
 
     def report(self, company_id: str, reason: object, *, session: S | None = None) -> None:
         """Say that a session has ended. Returns at once; call it from any handler.
 
-        - 401, logged out: the company is quarantined. Nothing is deleted.
-        - 440, replaced by another connection: the company is left alone for a long, growing pause.
+        - 401, 403, 406, logged out or banned: the company is quarantined. Nothing is deleted.
+        - 440, replaced by another connection; 402, banned for a time; 405 and 409, the client is
+          outdated; 411, the phone is: the company is left alone for a long, growing pause.
         - 515, restart required: the factory is called again at once, with the same auth state.
           More than three in a row count as failures.
         - Anything else: the session is made anew after a growing pause, until that works, the
@@ -142,18 +160,28 @@ class SessionPool(Generic[S]):
             company_id: the company.
             reason: the status code, or an error with one in ``status_code`` or ``statusCode``.
             session: the session it is about.
+
+        Raises:
+            ConfigurationError: the pool belongs to another event loop or process.
         """
-        if company_id in self._slots:
-            self._slots[company_id].report(reason, session)
+        self._refuse_elsewhere()
+        if company_id in self._companies:
+            self._companies[company_id].report(reason, session)
 
     def reinstate(self, company_id: str) -> None:
         """Let a quarantined or yielded company be opened again, and forget its failures."""
-        if company_id in self._slots:
-            self._slots[company_id].reinstate()
+        if company_id in self._companies:
+            self._companies[company_id].reinstate()
 
     def status(self) -> dict[str, CompanyStatus]:
         """Return what each company is doing that the pool has seen."""
-        return {company_id: slot.status for company_id, slot in self._slots.items()}
+        return {name: company.status for name, company in self._companies.items()}
+
+    def status_of(self, company_id: str) -> CompanyState:
+        """Return what a company is doing, when it may be tried again, and how it ended last."""
+        if company_id not in self._companies:
+            return CompanyState("down", 0.0, None)
+        return self._companies[company_id].state
 
     def serve(
         self, company_ids: Iterable[str], *, every: float = 30.0, at_most: int | None = None
@@ -168,56 +196,94 @@ class SessionPool(Generic[S]):
             company_ids: the companies.
             every: seconds between two rounds of asking for those that are not ours.
             at_most: how many companies this pool has at the same time, those from ``get`` included.
+
+        Raises:
+            PoolClosed: the pool is closed.
+            ConfigurationError: the pool belongs to another event loop or process.
         """
-        if self._closed:
-            raise PoolClosed("the pool is closed")
+        self._refuse_closed()
         self._served = frozenset(company_ids)
         if self._serving is not None:
             self._serving.cancel()
-        self._serving = self._spawn(self._keep_serving(every, at_most))
+        self._serving = self._tasks.spawn(self._keep_serving, every, at_most)
 
     async def close(self, company_id: str) -> None:
-        """Close the company's session and release its lease; a later ``get`` opens it again."""
-        if company_id in self._slots:
-            error = PoolError(f"company {company_id!r} was closed while its session was being made")
-            await self._slots[company_id].close(error)
+        """Close the company's session and release its lease; a later ``get`` opens it again.
+
+        Giving up the wait, as by ``asyncio.wait_for``, cancels nothing: the closing goes on.
+
+        Raises:
+            ConfigurationError: the pool belongs to another event loop or process.
+        """
+        self._refuse_elsewhere()
+        if company_id in self._companies:
+            await asyncio.shield(self._close(company_id))
 
     async def close_all(self) -> None:
-        """Close every session, release every lease and end every task, for good."""
-        self._closed = True
+        """Close every session, release every lease and end every task, for good.
+
+        Giving up the wait cancels nothing: the closing goes on, and a second call waits for it.
+
+        Raises:
+            ConfigurationError: the pool belongs to another event loop or process.
+        """
+        self._refuse_elsewhere()
+        if self._closing is None:
+            # Not among the pool's tasks, for which it waits.
+            self._closing = asyncio.get_running_loop().create_task(self._close_all())
+        await asyncio.shield(self._closing)
+
+    async def _close_all(self) -> None:
         for loop in (self._serving, self._evicting):
             if loop is not None:
                 loop.cancel()
         error = PoolClosed("the pool is closed")
-        await asyncio.gather(*(slot.close(error) for slot in self._slots.values()))
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        for company in self._companies.values():
+            company.close(error)
+        await self._tasks.have_ended()
         await self._opener.close()
 
-    def _slot(self, company_id: str) -> Slot[S]:
-        if self._closed:
-            raise PoolClosed("the pool is closed")
-        if self._idle_after is not None and self._evicting is None:
-            self._evicting = self._spawn(self._keep_evicting(self._idle_after))
-        # A slot stays for good: its lock is what keeps two sessions of a company apart.
-        return self._slots.setdefault(company_id, Slot(company_id, self._shared))
+    def _close(self, company_id: str) -> asyncio.Task[None]:
+        error = PoolError(f"company {company_id!r} was closed while its session was being made")
+        return self._companies[company_id].close(error)
 
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    def _company(self, company_id: str) -> CompanyConnection[S]:
+        self._refuse_closed()
+        # It stays for good: its lock is what keeps two sessions of a company apart.
+        company = self._companies.get(company_id)
+        if company is None:
+            company = self._companies[company_id] = CompanyConnection(company_id, self._options)
+        if self._idle_after is not None and self._evicting is None:
+            self._evicting = self._tasks.spawn(self._keep_evicting, self._idle_after)
+        return company
+
+    def _refuse_closed(self) -> None:
+        self._refuse_elsewhere()
+        if self._closing is not None:
+            raise PoolClosed("the pool is closed")
+
+    def _refuse_elsewhere(self) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigurationError(
+                "a session pool is used in its event loop: from a thread, call "
+                "loop.call_soon_threadsafe(pool.report, …)"
+            ) from None
+        if self._place is None:
+            self._place = Place()
+        self._place.refuse_elsewhere("the session pool")
 
     async def _keep_evicting(self, idle_after: float) -> None:
         while True:
-            for company_id in list(self._slots):
-                if self._idle(company_id) >= idle_after:
-                    await self.close(company_id)
-            longest = max(map(self._idle, self._slots))
+            idle = [name for name in self._companies if self._idle(name) >= idle_after]
+            for closing in [self._close(name) for name in idle]:
+                await asyncio.wait({closing})
+            longest = max(map(self._idle, self._companies), default=0.0)
             await self._timing.sleep(max(0.0, idle_after - longest))
 
     def _idle(self, company_id: str) -> float:
-        used = self._slots[company_id].last_used
+        used = self._companies[company_id].last_used
         return 0.0 if used is None or company_id in self._served else self._timing.now() - used
 
     async def _keep_serving(self, every: float, at_most: int | None) -> None:
@@ -226,30 +292,30 @@ class SessionPool(Generic[S]):
             for company_id in sorted(self._served, key=lambda _: self._timing.random()):
                 if not await self._has_room(at_most):
                     break
-                slot = self._slot(company_id)
-                if slot.ready and not self._left_to_others(slot, every):
-                    slot.open()
+                company = self._company(company_id)
+                if company.ready and not self._left_to_others(company, every):
+                    company.open()
             await self._timing.sleep(every * (0.75 + self._timing.random() / 4))
 
     async def _has_room(self, at_most: int | None) -> bool:
         while at_most is not None and self._taken() >= at_most:
-            openings = [slot.opening for slot in self._slots.values() if slot.opening is not None]
-            if not openings:
+            attempts = [each.attempt for each in self._companies.values() if each.attempt]
+            if not attempts:
                 return False
-            await asyncio.wait(openings, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
         return True
 
     def _taken(self) -> int:
-        return sum(slot.status in ("up", "opening") for slot in self._slots.values())
+        return sum(company.status in ("up", "opening") for company in self._companies.values())
 
-    def _left_to_others(self, slot: Slot[S], every: float) -> bool:
-        return slot.closed_at is not None and self._timing.now() - slot.closed_at < 2 * every
+    def _left_to_others(self, company: CompanyConnection[S], every: float) -> bool:
+        return company.closed_at is not None and self._timing.now() - company.closed_at < 2 * every
 
 
 class _Opener:
     """Opens auth states with leases, all on the same connections."""
 
-    def __init__(self, client: AsyncClient | AsyncPostgrestClient | Rest | None) -> None:
+    def __init__(self, client: Client | Rest | None) -> None:
         self._client = client
         self._rest: Rest | None = None
 

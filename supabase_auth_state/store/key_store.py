@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec.bufferjson import is_revived
+from supabase_auth_state.codec import is_revived
 from supabase_auth_state.errors import CodecError
 from supabase_auth_state.leases.lease import Lease
 from supabase_auth_state.leases.writer import Writer
@@ -266,15 +266,19 @@ class SupabaseKeyStore:
             self._in_line -= 1
 
     async def _send(self, change: Change) -> None:
+        lapses = self._lapses_now()
+        self._cache.begin_write(None if change.clear else change.keys)
         try:
             await self._write(change)
-        except BaseException:
-            # Whatever it is: the request may have left, so what the database holds is unknown.
-            self._cache.forget(change.keys)
-            if change.clear:
-                self._cache.clear()
-            raise
-        self._remember(change)
+        finally:
+            # When it failed, in whatever way, the request may have left: nothing is remembered.
+            self._cache.end_write()
+        # When the lease ran out meanwhile, another client may have written these keys since.
+        if self._remembers() and lapses == self._lapses_now():
+            self._remember(change)
+
+    def _lapses_now(self) -> int:
+        return 0 if self._lease is None else self._lease.lapses
 
     async def _write(self, change: Change) -> None:
         if change.clear:
@@ -295,9 +299,6 @@ class SupabaseKeyStore:
             )
 
     def _remember(self, change: Change) -> None:
-        if change.clear or not self._remembers():
-            self._cache.clear()
-            return
         for ref, stored in change.keys.items():
             self._cache.put(ref, ABSENT if stored == _DELETED else Stored(stored))
 

@@ -27,11 +27,14 @@ from urllib.parse import quote
 import orjson
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec.json_text import dump_json
+from supabase_auth_state.codec import dump_json
 from supabase_auth_state.errors import CodecError, FolderError
-from supabase_auth_state.files.atomic import read_content, sync_folder
+from supabase_auth_state.files.atomic import sync_folder
+from supabase_auth_state.files.entries import Entry, entry_of_folder
 from supabase_auth_state.files.folder import FolderContents
-from supabase_auth_state.files.names import KeyRef, colliding, parse_file_name
+from supabase_auth_state.files.names import colliding, parse_file_name
+from supabase_auth_state.files.reading import read_content
+from supabase_auth_state.types import KeyRef
 
 from .company import Company
 from .documents import CREDS, Document, decoded, encoded, file_of
@@ -71,7 +74,9 @@ class Backup:
 def back_up_folder(
     folder: Path, directory: Path | None = None, contents: FolderContents | None = None
 ) -> Path:
-    """Copy a folder as it is; a backup with the same content is used again.
+    """Copy a folder; a backup with the same content is used again.
+
+    Folders inside it that are known to hold nothing of Baileys', such as ``media``, are left out.
 
     Args:
         folder: the folder.
@@ -177,8 +182,11 @@ def _members(folder: Path, contents: FolderContents | None) -> list[_Member]:
 
 def _files(folder: Path, known: Mapping[str, bytes]) -> Iterator[_Member]:
     for path, folders, names in os.walk(folder):
-        folders.sort()
         inside = Path(path).relative_to(folder).as_posix()
+        # A media folder may hold gigabytes.
+        folders[:] = sorted(
+            name for name in folders if inside != "." or entry_of_folder(name) is Entry.UNKNOWN
+        )
         for name in sorted(names):
             facts = os.lstat(os.path.join(path, name))  # noqa: PTH118 - as in `read_content`
             if not stat.S_ISREG(facts.st_mode):

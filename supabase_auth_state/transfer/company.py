@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from supabase_auth_state.codec.bufferjson import to_base64
-from supabase_auth_state.errors import CompanyNotFound, FamilyMismatch, UnfinishedImport
-from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.codec import to_base64
+from supabase_auth_state.errors import (
+    CompanyNotFound,
+    FamilyMismatch,
+    UnfinishedImport,
+)
 from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.types import KeyRef
 
 from .documents import CREDS, Device, Document
 

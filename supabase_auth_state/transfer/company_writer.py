@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from supabase_auth_state import codec
-from supabase_auth_state.auth_state.opening import finish
 from supabase_auth_state.errors import LeaseHeld
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.leases.lease import Lease, acquire_lease, new_owner
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.timestamps import timestamp
+from supabase_auth_state.types import KeyRef
 
 from .documents import CREDS, Document
 
@@ -143,8 +143,15 @@ async def owned_for(rest: Rest, company_id: str, purpose: str) -> AsyncIterator[
     lease = await acquire_lease(rest, company_id, ttl=_TTL, owner=owner)
     try:
         yield lease
-    finally:
-        await finish(lease.release())
+    except asyncio.CancelledError:
+        # A write that is still under way in the database holds up the release. A signal ends the
+        # command all the same; the request to release has been sent by then.
+        await rest.in_background(lease.release())
+        raise
+    except BaseException:
+        await lease.release()
+        raise
+    await lease.release()
 
 
 async def refuse_if_owned(rest: Rest, company_id: str) -> None:

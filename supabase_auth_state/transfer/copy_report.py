@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from supabase_auth_state.errors import some_of
+
 from .plan import Plan
 
 
@@ -23,7 +25,8 @@ class CopyReport:
         unchanged: values that were there already.
         going_back: name of each value that goes back, and what of it; only with ``force``.
         skipped: name and reason of each file that was not understood, with ``skip_broken``.
-        ignored: names of files that are not Baileys'.
+        ignored: names of files and folders that hold no value of Baileys'.
+        leftovers: names of copies of Baileys' files, and of writes that were not finished.
         database_backup: the copy of the rows as they were, if any was replaced or removed.
     """
 
@@ -36,6 +39,7 @@ class CopyReport:
     going_back: tuple[tuple[str, str], ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
+    leftovers: tuple[str, ...] = ()
     database_backup: Path | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -50,6 +54,7 @@ class CopyReport:
             "going_back": [{"name": name, "change": what} for name, what in self.going_back],
             "skipped": [{"file": name, "reason": reason} for name, reason in self.skipped],
             "ignored": list(self.ignored),
+            "leftovers": list(self.leftovers),
             "database_backup": None if self.database_backup is None else str(self.database_backup),
         }
 
@@ -67,6 +72,13 @@ class CopyReport:
             yield f"{'would go' if self.dry_run else 'went'} back: {name}: {what}"
         for name, reason in self.skipped:
             yield f"skipped: {name} {reason}"
+        if self.leftovers:
+            yield (
+                f"left out: {len(self.leftovers)} copies or unfinished writes of Baileys' files: "
+                f"{some_of(self.leftovers)}"
+            )
+        if self.ignored:
+            yield f"left out: {len(self.ignored)} files or folders that are not Baileys'"
         if self.database_backup is not None:
             yield f"backup of what the database held: {self.database_backup}"
 

@@ -17,8 +17,8 @@ import orjson
 from supabase_auth_state import codec
 from supabase_auth_state.errors import CodecError, some_of
 from supabase_auth_state.files.folder import FolderContents
-from supabase_auth_state.files.names import CREDS_FILE, KeyRef, file_name
-from supabase_auth_state.types import Creds, Value
+from supabase_auth_state.files.names import CREDS_FILE, file_name
+from supabase_auth_state.types import Creds, KeyRef, Value
 
 CREDS = KeyRef("", "")
 """The place of the creds among the keys; no key has an empty type."""

@@ -29,10 +29,9 @@ from supabase_auth_state.files.folder import (
     snapshot,
     write_folder,
 )
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.rest.client import Rest, using_rest
 from supabase_auth_state.rest.connection import Client
-from supabase_auth_state.types import Value
+from supabase_auth_state.types import KeyRef, Value
 
 from .company import Company, read_company
 from .company_writer import owned_for

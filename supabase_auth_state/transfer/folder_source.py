@@ -7,7 +7,8 @@ from pathlib import Path
 
 from supabase_auth_state.errors import FolderError, some_of
 from supabase_auth_state.files.folder import FolderContents
-from supabase_auth_state.files.names import CREDS_FILE, KeyRef, parse_file_name
+from supabase_auth_state.files.names import CREDS_FILE
+from supabase_auth_state.types import KeyRef
 
 from .documents import folder_documents, unneeded_mappings
 from .plan import Source
@@ -25,9 +26,8 @@ def source_of(contents: FolderContents) -> tuple[Source, int]:
 
 
 def broken_keys(contents: FolderContents) -> frozenset[KeyRef]:
-    """Return the keys whose files cannot be read."""
-    parsed = (parse_file_name(name) for name, _ in contents.problems)
-    return frozenset(ref for ref in parsed if ref is not None)
+    """Return the keys whose values cannot be read."""
+    return frozenset(contents.broken)
 
 
 def refuse_without_creds(contents: FolderContents, where: str) -> None:
@@ -44,7 +44,7 @@ def refuse_without_creds(contents: FolderContents, where: str) -> None:
         reason = dict(contents.problems).get(CREDS_FILE, "is not there")
         raise FolderError(
             f"{where} cannot be imported: {CREDS_FILE} {reason}, and without it there is no linked "
-            "device",
+            f"device. {contents.advice}".removesuffix(". "),
             problems=[(CREDS_FILE, reason)],
         )
 
@@ -69,19 +69,11 @@ def refuse_broken(contents: FolderContents, where: str) -> None:
 
 
 def refuse_wrong_path(path: Path) -> None:
-    """Refuse a file, and a folder that is no auth folder and holds auth folders.
+    """Refuse a folder that is no auth folder and holds auth folders.
 
     Raises:
         FolderError: it is one of these; the message says what to do.
     """
-    if path.is_file():
-        advice = (
-            f"; give the folder that it is in, {path.parent}" if path.name == CREDS_FILE else ""
-        )
-        raise FolderError(
-            f"{path} is a file, and an auth folder is a folder: the one that Baileys' "
-            f"useMultiFileAuthState writes, with {CREDS_FILE} and one file per key{advice}"
-        )
     if (path / CREDS_FILE).exists():
         return
     inside = sorted(found.parent.name for found in path.glob(f"*/{CREDS_FILE}"))

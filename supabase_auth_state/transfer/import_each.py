@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec.bufferjson import Malformed
+from supabase_auth_state.codec import Malformed
 from supabase_auth_state.config import Settings
 from supabase_auth_state.errors import (
     CodecError,
@@ -19,8 +19,8 @@ from supabase_auth_state.errors import (
     SupabaseAuthStateError,
     some_of,
 )
-from supabase_auth_state.files.atomic import read_document
 from supabase_auth_state.files.names import CREDS_FILE
+from supabase_auth_state.files.reading import read_document
 from supabase_auth_state.rest.client import Rest, using_rest
 from supabase_auth_state.rest.connection import Client
 

@@ -12,6 +12,7 @@ from typing import Any
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.errors import FolderError
 from supabase_auth_state.files.folder import FolderContents
+from supabase_auth_state.files.source import read_source
 from supabase_auth_state.rest.client import Rest, using_rest
 from supabase_auth_state.rest.connection import Client
 
@@ -77,7 +78,7 @@ async def import_folder(
     counter that would go back.
 
     Args:
-        folder: the folder.
+        folder: the folder, or the single JSON file of Baileys' ``useSingleFileAuthState``.
         company_id: the company to become.
         client: as in `use_supabase_auth_state`; share an `open_rest()` between many imports.
         settings: as in `use_supabase_auth_state`.
@@ -175,6 +176,7 @@ async def import_into(
         left_out=left_out,
         skipped=tuple(contents.problems),
         ignored=tuple(contents.ignored),
+        leftovers=tuple(contents.leftovers),
         backup=backup,
         database_backup=database_backup,
         **counts(plan),
@@ -183,7 +185,7 @@ async def import_into(
 
 async def _read(folder: Path, quiet_for: float) -> FolderContents:
     try:
-        contents = await read_quiet_folder(folder, quiet_for=quiet_for)
+        contents = await read_quiet_folder(folder, quiet_for=quiet_for, read=read_source)
     except FolderError:
         await asyncio.to_thread(refuse_wrong_path, folder)
         raise

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from supabase_auth_state import codec
 from supabase_auth_state.errors import CodecError, NewerState, some_of
-from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.types import KeyRef
 
 from .company import Company
 from .counters import going_back

@@ -17,9 +17,10 @@ from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.errors import CodecError, FolderError
 from supabase_auth_state.files.atomic import sync_folder
 from supabase_auth_state.files.folder import FolderContents
-from supabase_auth_state.files.names import CREDS_FILE, KeyRef, parse_file_name
+from supabase_auth_state.files.names import CREDS_FILE, parse_file_name
 from supabase_auth_state.rest.client import Rest, using_rest
 from supabase_auth_state.rest.connection import Client
+from supabase_auth_state.types import KeyRef
 
 from .backups import back_up_folder, find_backup
 from .company import Company, read_company

@@ -17,7 +17,11 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 async def read_quiet_folder(
-    folder: Path, *, quiet_for: float = QUIET_SECONDS, sleep: Sleep = asyncio.sleep
+    folder: Path,
+    *,
+    quiet_for: float = QUIET_SECONDS,
+    sleep: Sleep = asyncio.sleep,
+    read: Callable[[Path], FolderContents] = read_folder,
 ) -> FolderContents:
     """Read a whole folder as it was at one moment.
 
@@ -28,11 +32,12 @@ async def read_quiet_folder(
         folder: the folder.
         quiet_for: seconds that the folder must have been left alone.
         sleep: waits so many seconds; a test passes its own.
+        read: reads it.
 
     Raises:
         FolderError: it is no folder, or it changed while it was looked at.
     """
-    contents = await asyncio.to_thread(read_folder, folder)
+    contents = await asyncio.to_thread(read, folder)
     wait = quiet_for - (time.time() - _newest(contents.snapshot))
     if wait > 0:
         await sleep(min(wait, quiet_for))

@@ -105,6 +105,7 @@ async def restore_backup(
         dry_run=dry_run,
         skipped=tuple(contents.problems),
         ignored=tuple(contents.ignored),
+        leftovers=tuple(contents.leftovers),
         database_backup=database_backup,
         **counts(plan),
     )

@@ -12,10 +12,12 @@ from typing import Any
 
 from supabase_auth_state import codec
 from supabase_auth_state.config import Settings, check_company_id
-from supabase_auth_state.files.folder import FolderContents, read_folder
-from supabase_auth_state.files.names import CREDS_FILE, KeyRef
+from supabase_auth_state.files.folder import FolderContents
+from supabase_auth_state.files.names import CREDS_FILE
+from supabase_auth_state.files.source import read_source
 from supabase_auth_state.rest.client import Rest, using_rest
 from supabase_auth_state.rest.connection import Client
+from supabase_auth_state.types import KeyRef
 
 from .company import Company, read_company
 from .documents import Match, folder_documents, match, name_of, unneeded_mappings
@@ -125,7 +127,7 @@ async def verify_folder(
     """
     check_company_id(company_id)
     path = located(folder)
-    contents = await asyncio.to_thread(read_folder, path)
+    contents = await asyncio.to_thread(read_source, path)
     async with using_rest(settings, client=client) as rest:
         company = (await read_company(rest, company_id)).known().of_family(codec.BAILEYS)
     return compare(path, contents, company)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ import pytest
 from devstack import LocalStack
 from tests.acceptance.command import Command, Ended
 from tests.acceptance.conftest import Sample, command_for
+from tests.folders import another_device
 
 DAMAGE = {"token": {"type": "Buffer", "data": list(b"[]")}}
 
@@ -51,9 +49,8 @@ def by_company(ended: Ended) -> dict[str, bool]:
 def test_all_companies_go_into_the_database_and_come_back(
     run: Command, sample: Sample, tmp_path: Path, db: psycopg.Connection[Any]
 ) -> None:
-    for name in ("a", "b", "c"):
-        sample("v7-small", f"numbers/{name}")
-        distinguish(tmp_path / "numbers" / name, name)
+    for number, name in enumerate("abc"):
+        another_device(sample("v7-small", f"numbers/{name}"), number)
     (tmp_path / "numbers" / ".hidden").mkdir()
     imported = run("import", "numbers", "--each")
     assert imported.code == 0
@@ -83,21 +80,11 @@ def test_all_companies_go_into_the_database_and_come_back(
     ]
 
 
-def distinguish(folder: Path, name: str) -> None:
-    """Make another linked device of a folder."""
-    path = folder / "creds.json"
-    creds = json.loads(path.read_text())
-    creds["registrationId"] = 1 + zlib.crc32(name.encode()) % 16380
-    path.write_text(json.dumps(creds))
-    os.utime(path, (time.time() - 3600,) * 2)
-
-
 def test_one_that_differs_or_fails_does_not_stop_the_others(
     run: Command, sample: Sample, tmp_path: Path, db: psycopg.Connection[Any]
 ) -> None:
-    for name in ("a", "b", "c"):
-        sample("v7-small", f"numbers/{name}")
-        distinguish(tmp_path / "numbers" / name, name)
+    for number, name in enumerate("abc"):
+        another_device(sample("v7-small", f"numbers/{name}"), number)
     (tmp_path / "numbers" / "b" / "creds.json").unlink()
     imported = run("import", "numbers", "--each", "--json")
     assert (imported.code, by_company(imported)) == (1, {"a": True, "b": False, "c": True})
@@ -150,10 +137,11 @@ def test_a_database_that_does_not_answer_stops_all(
 ) -> None:
     sample("v7-small", "numbers/a")
     sample("v7-small", "numbers/b")
-    ended = run("verify", "numbers", "--all", "--json", SUPABASE_SCHEMA="elsewhere")
-    assert ended.code == 4
-    assert ended.lines[0]["summary"]["done"] == 0
-    assert ended.lines[-1]["error"] == "SchemaMissing"
+    for command in (["import", "numbers", "--each"], ["verify", "numbers", "--all"]):
+        elsewhere = run(*command, "--json", SUPABASE_SCHEMA="elsewhere")
+        assert (elsewhere.code, elsewhere.json["error"]) == (4, "SchemaMissing")
+        wrong = run(*command, "--json", SUPABASE_URL=project.url.replace("http", "https"))
+        assert (wrong.code, wrong.json["error"]) == (2, "ConfigurationError")
 
 
 def test_a_company_that_is_not_stored_is_the_same_error_in_every_command(
@@ -174,6 +162,8 @@ def test_a_company_that_is_not_stored_is_the_same_error_in_every_command(
 
 def test_keep_without_reap_says_that_it_does_nothing(run: Command, sample: Sample) -> None:
     run("import", sample("v7-small"), "--company", "a")
+    too_few = run("pre-keys", "--all", "--reap", "--keep", "5", "--json")
+    assert (too_few.code, too_few.json["error"]) == (2, "ConfigurationError")
     ended = run("pre-keys", "--company", "a", "--keep", "5", "--json")
     assert (ended.code, ended.json["reaped"]) == (0, 0)
     assert ended.err == "--keep does nothing without --reap: nothing is deleted\n"
@@ -186,9 +176,8 @@ def test_an_import_of_many_has_one_line_a_company_and_shows_how_far_it_has_come(
     run: Command, sample: Sample, tmp_path: Path
 ) -> None:
     names = [f"number-{number:02}" for number in range(12)]
-    for name in names:
-        sample("v7-small", f"numbers/{name}")
-        distinguish(tmp_path / "numbers" / name, name)
+    for number, name in enumerate(names):
+        another_device(sample("v7-small", f"numbers/{name}"), number)
     with run.at_terminal("import", "numbers", "--each", columns=60) as terminal:
         assert terminal.end() == 0
     shown = terminal.seen
@@ -207,8 +196,7 @@ def test_ctrl_c_says_what_is_done_and_what_is_not(
     run: Command, project: LocalStack, sample: Sample, tmp_path: Path
 ) -> None:
     for number in range(9):
-        sample("v7-small", f"numbers/{number}")
-        distinguish(tmp_path / "numbers" / str(number), str(number))
+        another_device(sample("v7-small", f"numbers/{number}"), number)
     with psycopg.connect(project.db_url) as blocker:
         blocker.execute("set local whatsapp_auth.maintenance = 'on'")
         # The second one waits for this row, and so do those behind it.

@@ -21,7 +21,6 @@ from supabase_auth_state import (
     open_rest,
 )
 from supabase_auth_state.auth_state.feature_flag import newest_change
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.leases.lease import acquire_lease
 from supabase_auth_state.transfer.company import (
     Company,
@@ -35,6 +34,7 @@ from supabase_auth_state.transfer.company_writer import (
     refuse_if_owned,
 )
 from supabase_auth_state.transfer.documents import CREDS, Device, Document
+from supabase_auth_state.types import KeyRef
 from tests.values import array, buffer, indexed
 
 TIME = 1760000000.123456

@@ -683,8 +683,9 @@ async def test_damaged_forms_of_the_same_values_are_no_difference(
 async def test_a_folder_without_creds_is_never_the_same(
     tmp_path: Path, rest: Rest, company_id: str
 ) -> None:
-    (tmp_path / "auth").mkdir()
-    report = await verify_folder(tmp_path / "auth", company_id, client=rest)
+    await import_folder(sample_folder("v6-small", tmp_path), company_id, client=rest)
+    (tmp_path / "empty").mkdir()
+    report = await verify_folder(tmp_path / "empty", company_id, client=rest)
     assert report.unreadable_files == (("creds.json", "is not there"),)
     assert not report.identical
 

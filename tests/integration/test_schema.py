@@ -27,6 +27,7 @@ from supabase_auth_state import (
 from supabase_auth_state.cleanup import run_cleanup
 from supabase_auth_state.cli.migration_files import migrations_for
 from tests.acceptance.command import Command
+from tests.folders import another_device, sample_folder
 from tests.values import BAILEYS
 
 SCHEMA = "whatsapp"
@@ -159,7 +160,7 @@ async def test_a_schema_that_is_not_exposed_is_told_to_be_exposed(
 
 
 def test_the_commands_work_there(run: Command, company_id: str) -> None:
-    folder = BAILEYS / "v7-small"
+    folder = another_device(sample_folder("v7-small", run.cwd), 7)
     imported = run("import", folder, "--company", company_id, "--backup-dir", "safe")
     assert (imported.code, imported.err) == (0, "")
     for command in ("doctor", "pre-keys"):

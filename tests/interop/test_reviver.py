@@ -12,10 +12,10 @@ from supabase_auth_state.codec import decode, decode_creds
 from supabase_auth_state.files.folder import (
     FolderKey,
     read_folder,
-    use_multi_file_auth_state,
     write_folder,
 )
-from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.files.multi_file import use_multi_file_auth_state
+from supabase_auth_state.types import KeyRef
 from tests.interop.node import run_node
 from tests.values import BAILEYS, auth_rows, rows
 

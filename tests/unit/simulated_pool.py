@@ -10,10 +10,14 @@ from typing import Any
 from supabase_auth_state.errors import LeaseHeld, LeaseLost
 from supabase_auth_state.pool.session_pool import SessionPool
 from supabase_auth_state.rest.backoff import Timing
+from tests.eager import eager_task_factory
+
+LIMITS = (10.0, 170.0, 30.0, 120.0)
+"""The sleeps that measure something: an attempt's turn, its other time, a closing, a release."""
 
 
 class FakeTime:
-    """A clock that moves only when a test says so, or by itself with every sleep."""
+    """A clock that moves only when a test says so, or by itself with every pause."""
 
     def __init__(self, *, by_itself: bool = False) -> None:
         self.now = 1000.0
@@ -27,10 +31,11 @@ class FakeTime:
         return Timing(now=lambda: self.now, sleep=self.sleep, random=lambda: self.chance)
 
     async def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        if self.by_itself:
-            self.now += seconds
-            return
+        if seconds not in LIMITS:
+            self.pauses.append(seconds)
+            if self.by_itself:
+                self.now += seconds
+                return
         sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sleepers.append((self.now + seconds, sleeper))
         await sleeper
@@ -45,7 +50,7 @@ class FakeTime:
 
 async def idle() -> None:
     """Let every task run until each waits for something outside."""
-    for _ in range(50):
+    for _ in range(200):
         await asyncio.sleep(0)
 
 
@@ -152,8 +157,10 @@ class World:
 
 
 @asynccontextmanager
-async def new_world() -> AsyncIterator[World]:
+async def new_world(tasks: str = "lazy") -> AsyncIterator[World]:
     """Give a world, close its pools, and see that no task and no lease is left."""
+    if tasks == "eager":
+        asyncio.get_running_loop().set_task_factory(eager_task_factory)
     world = World()
     yield world
     for pool in world.pools:

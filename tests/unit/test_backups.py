@@ -11,7 +11,6 @@ import pytest
 
 from supabase_auth_state.errors import FolderError
 from supabase_auth_state.files.folder import read_folder
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.transfer.backups import (
     ROWS_FILE,
     back_up_company,
@@ -21,6 +20,7 @@ from supabase_auth_state.transfer.backups import (
 )
 from supabase_auth_state.transfer.company import Company
 from supabase_auth_state.transfer.documents import CREDS, Document, folder_documents
+from supabase_auth_state.types import KeyRef
 from tests.values import BAILEYS, array, buffer
 
 

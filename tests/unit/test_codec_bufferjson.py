@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from supabase_auth_state import CodecError, codec
-from supabase_auth_state.codec.bufferjson import is_revived
+from supabase_auth_state.codec import is_revived
 from tests.values import KEY_TYPES, same, values
 
 LEAVES = (

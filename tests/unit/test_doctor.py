@@ -17,8 +17,8 @@ from supabase_auth_state import codec
 from supabase_auth_state.codec.creds import init_auth_creds
 from supabase_auth_state.doctor.examination import examine
 from supabase_auth_state.doctor.findings import CODES, DoctorReport, Finding, Findings
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.transfer.company import Company
+from supabase_auth_state.types import KeyRef
 from tests.companies import Documents, company, creds_of, documents, legacy, repaired, sample
 
 DOCS = Path(__file__).parents[2] / "docs" / "doctor.md"

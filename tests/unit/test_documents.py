@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.transfer.documents import (
     CREDS,
     Device,
@@ -21,6 +20,7 @@ from supabase_auth_state.transfer.documents import (
     names,
     unneeded_mappings,
 )
+from supabase_auth_state.types import KeyRef
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_auth_state.files import names as filenames
-from supabase_auth_state.files.names import KeyRef, colliding, file_name, parse_file_name
+from supabase_auth_state.files.names import colliding, file_name, parse_file_name
+from supabase_auth_state.types import KeyRef
 from tests.values import BAILEYS
 
 NAMES = [

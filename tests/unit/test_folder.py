@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from supabase_auth_state.errors import CodecError, FolderError
 from supabase_auth_state.files import atomic as files
 from supabase_auth_state.files.folder import FolderKey, read_folder, snapshot, write_folder
-from supabase_auth_state.files.names import KeyRef
+from supabase_auth_state.types import KeyRef
 from tests.values import BAILEYS
 
 SAMPLES = ["v7-small", "v7-337", "v6-small"]
@@ -142,12 +143,68 @@ def test_folders_links_and_pipes_are_problems_and_are_not_opened(folder: Path) -
 
 
 def test_what_baileys_does_not_look_at_is_named_and_left_alone(folder: Path) -> None:
-    (folder / "lost+found").mkdir()
-    for name in (".DS_Store", ".creds.json.tmp", "creds.json.bak"):
+    for name in ("lost+found", "media", ".stversions"):
+        (folder / name).mkdir()
+        (folder / name / "photo.jpg").write_bytes(b"x")
+    (folder / ".stversions" / "pre-key-1.json").write_text("{}")
+    for name in (".DS_Store", "Thumbs.db", ".creds.json.tmp", "creds.json.bak"):
         (folder / name).write_text("{")
+    (folder / "session-15550100001.0.json.tmp").write_text("{")
     contents = read_folder(folder)
-    assert contents.ignored == [".DS_Store", ".creds.json.tmp", "creds.json.bak", "lost+found"]
+    others = [".DS_Store", ".stversions", "Thumbs.db", "lost+found", "media"]
+    assert contents.ignored == others
+    assert contents.leftovers == [
+        ".creds.json.tmp", "creds.json.bak", "session-15550100001.0.json.tmp"
+    ]  # fmt: skip
     assert contents.problems == []
+
+
+@pytest.mark.parametrize("inside", ["creds.json", "deep/er/session-15550100001.0.json"])
+def test_a_media_folder_with_files_of_baileys_in_it_is_a_problem(folder: Path, inside: str) -> None:
+    path = folder / "media" / inside
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    assert list(problems_of(folder)) == ["media"]
+
+
+def test_a_media_folder_may_be_a_link_and_any_other_link_may_not(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("media", "keys"):
+        (folder / name).symlink_to(tmp_path / "elsewhere")
+    assert list(problems_of(folder)) == ["keys"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("creds.json", json.dumps, "is JSON text inside a JSON string: it was encoded twice"),
+        ("pre-key-3.json", json.dumps, "is JSON text inside a JSON string: it was encoded twice"),
+        ("lid-mapping-15550101000.json", json.dumps, "is JSON text inside a JSON string"),
+        ("creds.json", lambda text: text.encode("utf-16"), "is UTF-16 text"),
+        ("creds.json", lambda text: bytes(len(text)), "holds only zero bytes"),
+    ],
+)
+def test_the_true_reason_is_given(
+    folder: Path, name: str, content: Callable[[str], str | bytes], reason: str
+) -> None:
+    path = folder / name
+    made = content(path.read_text())
+    path.write_bytes(made if isinstance(made, bytes) else made.encode())
+    assert problems_of(folder)[name].startswith(reason)
+
+
+def test_a_byte_order_mark_of_utf_8_is_read_over(folder: Path) -> None:
+    whole = read_folder(folder)
+    for path in folder.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    marked = read_folder(folder)
+    assert marked.problems == []
+    assert (marked.creds, [key.value for key in marked.keys]) == (
+        whole.creds,
+        [key.value for key in whole.keys],
+    )
 
 
 def test_a_file_that_vanishes_while_the_folder_is_read_is_a_problem(
@@ -226,7 +283,7 @@ def test_an_empty_folder_may_be_written_and_any_other_may_not(tmp_path: Path) ->
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / ".keep").touch()
     (tmp_path / "file").touch()
-    for name, reason in (("empty", "not empty"), ("hidden", "not empty"), ("file", "cannot list")):
+    for name, reason in (("empty", "not empty"), ("hidden", "not empty"), ("file", "is a file")):
         with pytest.raises(FolderError, match=reason):
             write_folder(tmp_path / name, {}, [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "hidden"]

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.transfer.company import Company
 from supabase_auth_state.transfer.company_writer import BATCH_ROWS, Change, batches
 from supabase_auth_state.transfer.documents import CREDS, Document
 from supabase_auth_state.transfer.plan import Plan, Source, plan_import, refusal
+from supabase_auth_state.types import KeyRef
 from tests.values import buffer
 
 FILE_TIME = 1_700_000_000.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,8 +19,10 @@ from supabase_auth_state import (
     Settings,
     StoreUnavailable,
     UnreadKeyError,
+    open_rest,
     use_supabase_auth_state,
 )
+from supabase_auth_state.rest.backoff import Timing
 from tests.canned import TIME, answered, receipt, stock_client, stored
 
 URL = "http://project.test/rest/v1"
@@ -75,12 +78,21 @@ def project() -> Any:
         yield Project(mock)
 
 
-SETTINGS = Settings(url="http://project.test", key="sb_secret_x", timeout=0.01, give_up_after=0)
+SETTINGS = Settings(url="http://project.test", key="sb_secret_x", timeout=30, give_up_after=0)
 
 
 def opened_on_httpx(**options: Any) -> Any:
+    """Open the company on httpx's own transport; waiting takes no time."""
+    skipped = [0.0]
+
+    async def skip(seconds: float) -> None:
+        skipped[0] += seconds
+        await asyncio.sleep(0)
+
+    timing = Timing(now=lambda: time.monotonic() + skipped[0], sleep=skip)
     client = stock_client("http://project.test", "sb_secret_x")
-    return use_supabase_auth_state("c", client=client, settings=SETTINGS, **options)
+    rest = open_rest(SETTINGS, client=client, timing=timing)
+    return use_supabase_auth_state("c", client=rest, **options)
 
 
 @pytest.fixture

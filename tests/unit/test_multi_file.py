@@ -16,7 +16,8 @@ from supabase_auth_state.codec import check_creds
 from supabase_auth_state.codec.creds import verify_signed_pre_key
 from supabase_auth_state.errors import CodecError, FolderError, UnreadKeyError
 from supabase_auth_state.files import atomic as files
-from supabase_auth_state.files.folder import read_folder, use_multi_file_auth_state
+from supabase_auth_state.files.folder import read_folder
+from supabase_auth_state.files.multi_file import use_multi_file_auth_state
 from supabase_auth_state.types import SignalKeyStore
 from tests.values import BAILEYS
 
@@ -186,7 +187,7 @@ async def test_a_value_that_cannot_be_encoded_stops_the_whole_set(folder: Path) 
     before = texts(folder)
     with pytest.raises(CodecError):
         await auth.keys.set({"pre-key": {"3": None, "9": PAIR}, "session": {"1.0": {"a": "\0"}}})
-    auth.creds["me"] = {"name": "\ud83d"}
+    auth.creds["me"] = {"id": "\ud83d"}
     with pytest.raises(CodecError):
         await auth.save_creds()
     assert texts(folder) == before

@@ -17,8 +17,8 @@ from supabase_auth_state.doctor.pre_keys import (
     summarize,
 )
 from supabase_auth_state.errors import CodecError, ConfigurationError, UnfinishedImport
-from supabase_auth_state.files.names import KeyRef
 from supabase_auth_state.transfer.documents import CREDS, Document
+from supabase_auth_state.types import KeyRef
 from tests.companies import sample
 
 DAY = 86400.0

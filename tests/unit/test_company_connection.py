@@ -14,14 +14,13 @@ from supabase_auth_state.errors import (
     SessionBackoff,
 )
 from supabase_auth_state.pool.session_pool import SessionPool
-from supabase_auth_state.pool.slot import Ending, ending_of
 from tests.unit.simulated_pool import Factory, Session, World, gate, idle, new_world
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    """A world that is empty again at the end."""
-    async with new_world() as opened:
+@pytest.fixture(params=["lazy", "eager"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """A world that is empty again at the end, where tasks begin later or at once."""
+    async with new_world(request.param) as opened:
         yield opened
 
 
@@ -35,29 +34,6 @@ class BaileysError(Exception):
 
 class HttpError(Exception):
     status_code = 440
-
-
-@pytest.mark.parametrize(
-    ("reason", "ending"),
-    [
-        (401, Ending.LOGGED_OUT),
-        (440, Ending.REPLACED),
-        (515, Ending.RESTART),
-        (428, Ending.LOST),
-        (403, Ending.LOST),
-        (None, Ending.LOST),
-        ("401", Ending.LOST),
-        (BaileysError(515), Ending.RESTART),
-        (BaileysError(401), Ending.LOGGED_OUT),
-        (BaileysError(["401"]), Ending.LOST),
-        (HttpError(), Ending.REPLACED),
-        (OSError("reset"), Ending.LOST),
-    ],
-)
-def test_reasons_are_read_from_codes_and_from_errors_with_a_code(
-    reason: object, ending: Ending
-) -> None:
-    assert ending_of(reason) is ending
 
 
 async def test_401_quarantines_the_company_until_it_is_reinstated(world: World) -> None:

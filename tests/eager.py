@@ -1,0 +1,57 @@
+"""Tasks that take their first step at once, as with Python 3.12's ``asyncio.eager_task_factory``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import types
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+
+def _first_step_at_once(
+    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any
+) -> asyncio.Task[Any]:
+    """Do the same in Python 3.11, except that the running task is not known in the first step."""
+    context = options.pop("context", None) or contextvars.copy_context()
+    if not loop.is_running():
+        return asyncio.Task(coro, loop=loop, context=context, **options)
+    try:
+        awaited = context.run(coro.send, None)
+    except StopIteration as end:
+        work = _ended(end.value)
+    except Exception as error:  # noqa: BLE001 - the task raises it
+        work = _failed(error)
+    else:
+        work = _continued(coro, awaited)
+    return asyncio.Task(work, loop=loop, context=context, **options)
+
+
+async def _ended(result: Any) -> Any:
+    return result
+
+
+async def _failed(error: Exception) -> Any:
+    raise error
+
+
+async def _continued(coro: Coroutine[Any, Any, Any], awaited: Any) -> Any:
+    return await _other_steps(coro, awaited)
+
+
+@types.coroutine
+def _other_steps(coro: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any, Any, Any]:
+    while True:
+        thrown: BaseException | None = None
+        try:
+            yield awaited
+        except BaseException as error:  # noqa: BLE001 - it is for the coroutine
+            thrown = error
+        try:
+            awaited = coro.send(None) if thrown is None else coro.throw(thrown)
+        except StopIteration as end:
+            return end.value
+
+
+eager_task_factory: Any = getattr(asyncio, "eager_task_factory", _first_step_at_once)
+"""The task factory."""
