@@ -14,7 +14,7 @@ from devstack import LocalStack
 from .storm import Report, epoch
 
 _SECONDS = 8.0
-_COMPANIES = 6
+_COMPANIES = 9
 
 
 def main() -> int:
