@@ -44,6 +44,10 @@ demo: setup ## A Baileys folder into a local Supabase and back, opened by real B
 bench: setup $(VENV)/.installed-bench ## Measure beside the alternatives; prints a table, draws plots
 	$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: faults
+faults: setup ## Two minutes of random faults; ARGS="--faults 10000 --seed 1" for more, or the same again
+	$(BIN)/python -m faults $(ARGS)
+
 .PHONY: lock
 lock: ## Renew constraints.txt and every package-lock.json
 	rm -rf .devstack/lock
