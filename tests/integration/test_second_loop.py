@@ -27,7 +27,8 @@ async def own():
 
 
 async def write_and_read(auth):
-    for attempt in auth.keys.set({"device-list": {"1": ["1"]}}), auth.keys.get("device-list", ["1"]):
+    writing = auth.keys.set({"device-list": {"1": ["1"]}})
+    for attempt in writing, auth.keys.get("device-list", ["1"]):
         try:
             print("not refused:", await attempt)
         except ConfigurationError as error:
