@@ -243,12 +243,13 @@ async def _give_back(rest: Rest, writer: Writer, token: int | None, within: floa
             give_up_after=within,
             harmless_late=True,
             is_right=lambda found: isinstance(found, bool),
+            proof=False,
         )
     except (StoreError, ConfigurationError) as error:
         log.log(
             # Without a token it is not known whether there is a lease.
             logging.INFO if token is None else logging.WARNING,
-            "company %s: lease not released, it ends by itself: %s",
+            "company %s: not known whether the lease is released, it ends by itself: %s",
             writer.company_id,
             error,
         )

@@ -14,7 +14,7 @@ import orjson
 from supabase_auth_state.config import Settings
 
 from . import backoff
-from .answers import result_of, stored_by
+from .answers import result_of, stored, with_receipt
 from .clocks import clock
 from .connection import Client, Connection, GivenConnection, OwnConnection
 from .requests import Builder, Commit, Request, Sender, names
@@ -74,6 +74,7 @@ class Rest:
         parse: Parse = orjson.loads,
         is_right: Callable[[Any], bool] = lambda _: True,
         commit: Commit | None = None,
+        proof: bool = True,
         harmless_late: bool = False,
     ) -> Any:
         """Call a function with named parameters and return its result.
@@ -88,13 +89,16 @@ class Rest:
             parse: makes the result of the answer's text.
             is_right: whether a result is the answer to this call; what is not is no answer.
             commit: the place among a writer's requests.
+            proof: whether a right result proves that this call was executed. If not, the database's
+                receipt has to come with it, and nothing is returned where no server passes it on.
             harmless_late: whether a call that was given up may still be executed a moment later.
         """
+        read = result_of(parse, is_right)
         return await self._sender.send(
             Request(
                 f"calling {function}",
                 lambda postgrest: postgrest.rpc(function, dict(params)),
-                result_of(parse, is_right),
+                read if proof else with_receipt(read),
                 headers=headers or {},
                 commit=commit,
                 harmless_late=harmless_late,
@@ -188,7 +192,7 @@ class Rest:
                 lambda postgrest: postgrest.from_(table).upsert(
                     list(rows), on_conflict=on_conflict, returning=ReturnMethod.minimal
                 ),
-                stored_by(str(commit)),
+                with_receipt(stored),
                 content=content,
                 commit=commit,
             )
