@@ -242,7 +242,7 @@ async def _give_back(rest: Rest, writer: Writer, token: int | None, within: floa
         log.log(
             # Without a token it is not known whether there is a lease.
             logging.INFO if token is None else logging.WARNING,
-            "company %s: lease not released, it ends by itself: %s",
+            "company %s: not known whether the lease is released, it ends by itself: %s",
             writer.company_id,
             error,
         )

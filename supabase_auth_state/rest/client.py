@@ -14,7 +14,7 @@ import orjson
 from supabase_auth_state.config import Settings
 
 from . import backoff
-from .answers import done_by, result_of, stored_by
+from .answers import result_of, stored, with_receipt
 from .clocks import clock
 from .connection import Client, Connection, GivenConnection, OwnConnection
 from .requests import Builder, Commit, Request, Sender, names
@@ -116,7 +116,7 @@ class Rest:
             Request(
                 f"calling {function}",
                 lambda postgrest: postgrest.rpc(function, dict(params)),
-                done_by(str(commit)),
+                with_receipt(result_of(orjson.loads, lambda found: isinstance(found, bool))),
                 commit=commit,
                 harmless_late=True,
             ),
@@ -209,7 +209,7 @@ class Rest:
                 lambda postgrest: postgrest.from_(table).upsert(
                     list(rows), on_conflict=on_conflict, returning=ReturnMethod.minimal
                 ),
-                stored_by(str(commit)),
+                with_receipt(stored),
                 content=content,
                 commit=commit,
             )

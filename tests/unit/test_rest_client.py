@@ -294,7 +294,7 @@ async def test_where_no_receipt_is_passed_on_the_stored_number_is_asked_for(
     if number == 1:
         await write(rest)
     else:
-        with pytest.raises(StoreUnavailable, match="did not store"):
+        with pytest.raises(StoreUnavailable, match="did not execute"):
             await write(rest)
 
 
@@ -328,12 +328,28 @@ async def test_a_clock_that_is_ahead_is_set_by_the_first_receipt(
     assert deadlines[1] == TIME + 30
 
 
-async def test_the_receipt_of_another_request_sets_no_clock(rest: Rest, api: Any) -> None:
+async def test_an_answer_with_the_receipt_of_another_request_is_none(rest: Rest, api: Any) -> None:
     route = api.post(READ).mock(side_effect=receipted)
-    for number in range(2):
-        route.calls.reset()
-        await rest.rpc("f", {"p_company_id": "c"}, commit=commit(number + 2))
-    assert float(route.calls[0].request.headers["x-whatsapp-deadline"]) < TIME
+    with pytest.raises(StoreUnavailable, match="another request"):
+        await rest.rpc("f", {"p_company_id": "c"}, commit=commit(2))
+    assert max(float(call.request.headers["x-whatsapp-deadline"]) for call in route.calls) < TIME
+
+
+@pytest.mark.parametrize("number", [1, 0])
+async def test_a_result_that_proves_nothing_takes_a_receipt(
+    rest: Rest, api: Any, number: int
+) -> None:
+    api.post(READ).respond(json=True)
+    last = api.post(f"{URL}/rest/v1/rpc/whatsapp_last_commit").respond(
+        json={"company_id": "c", "writer": "0a", "number": number}
+    )
+    call = rest.rpc("f", {}, commit=commit(), proof=False)
+    if number:
+        assert await call is None
+    else:
+        with pytest.raises(StoreUnavailable, match="did not execute"):
+            await call
+    assert last.called
 
 
 async def test_a_clock_that_is_wrong_is_set_by_the_refusal(rest: Rest, api: Any) -> None:
