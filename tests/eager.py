@@ -1,4 +1,4 @@
-"""Tasks that take their first step at once, as with Python 3.12's ``asyncio.eager_task_factory``."""
+"""Tasks that take their first step at once, as by Python 3.12's ``asyncio.eager_task_factory``."""
 
 from __future__ import annotations
 

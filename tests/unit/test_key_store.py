@@ -23,7 +23,7 @@ from supabase_auth_state import (
     use_supabase_auth_state,
 )
 from supabase_auth_state.rest.backoff import Timing
-from tests.canned import TIME, answered, receipt, stock_client, stored
+from tests.canned import TIME, answered, receipt, released, stock_client, stored
 
 URL = "http://project.test/rest/v1"
 STORED = {
@@ -43,16 +43,13 @@ class Project:
         self.fence = mock.post(f"{URL}/rpc/fence_whatsapp_writer").mock(side_effect=receipt)
         mock.post(f"{URL}/rpc/fetch_whatsapp_creds").mock(
             side_effect=lambda request: answered(
-                request, creds={}, client_family="baileys", has_keys=True, token=6
+                request, creds={}, client_family="baileys", has_keys=True, epoch=6
             )
         )
-        granted = {"company_id": "c", "token": 7, "expires_at": "later", "lapses": 0}
         mock.post(f"{URL}/rpc/acquire_whatsapp_lease").mock(
-            return_value=httpx.Response(200, json=granted)
+            side_effect=lambda request: answered(request, token=7, expires_at="later", lapses=0)
         )
-        mock.post(f"{URL}/rpc/release_whatsapp_lease").mock(
-            return_value=httpx.Response(200, json=True)
-        )
+        mock.post(f"{URL}/rpc/release_whatsapp_lease").mock(side_effect=released)
         self.requests = mock.calls
         self.hot: Any = {"session": STORED["session"]}
 
@@ -298,7 +295,7 @@ async def test_every_commit_has_a_number_and_the_lease(project: Project, owner: 
     assert all(float(headers["x-whatsapp-deadline"]) >= TIME for headers in sent[1:])
 
 
-async def test_without_a_lease_a_commit_names_the_last_owner_it_knows(
+async def test_without_a_lease_a_commit_names_the_epoch_it_has_opened(
     project: Project, auth: AuthState
 ) -> None:
     await auth.keys.set({"session": {"1.0": {}}})

@@ -1,11 +1,7 @@
-"""Something that can be awaited, or entered with ``async with`` and is then closed at the end.
-
-And work that is brought to its end even if it is cancelled.
-"""
+"""Something that can be awaited, or entered with ``async with`` and is then closed at the end."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -41,20 +37,6 @@ class Closing:
 
 
 T = TypeVar("T", bound=Closable)
-R = TypeVar("R")
-
-
-async def finish(work: Awaitable[R]) -> R:
-    """Await work that must not be left half done.
-
-    A caller that is cancelled meanwhile waits for the end of the work, and is cancelled then.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 class Opening(Generic[T]):
