@@ -26,8 +26,8 @@ from supabase_auth_state import (
 from .checker import (
     CREDS,
     Clear,
+    Create,
     Effect,
-    Open,
     Operation,
     Outcome,
     Read,
@@ -196,7 +196,10 @@ class Recorded:
         """Open the company; return whether that worked."""
         tag = self._history.tag()
         name = f"{self._name} opens ({tag})"
-        self._history.start(name, Open(tag, None))
+        self._history.start(name, Create(tag))
+        # What a creation answers is read a moment after it, or a later one when it is sent again.
+        given = f"{name}, what it is given"
+        self._history.start(given, Read({}))
         self.opened_from = self._history.operations[name].started
 
         async def call() -> AuthState:
@@ -210,15 +213,19 @@ class Recorded:
 
         outcome, auth = await self._attempt(name, call())
         if auth is None:
+            self._history.forget(given)
             self._history.end(name, outcome)
             return False
-        opened = Open(tag, auth.creds["nextPreKeyId"])
-        operation = self._history.operations[name]
+        self._history.end(given, outcome, Read({CREDS: auth.creds["nextPreKeyId"]}))
         if auth.lease is not None:
+            operation = self._history.operations[name]
             self._history.operations[name] = replace(operation, token=auth.lease.token)
             self._owner = Owner(auth.lease.token, operation.started)
             self._history.owners.append(self._owner)
-        self._history.end(name, outcome, opened)
+            self._history.end(name, outcome)
+        else:
+            # Nothing was to be created unless the company was new.
+            self._history.end(name, Outcome.UNKNOWN)
         self.opened_until = self._history.now()
         self.auth = self._change(auth)
         return True
