@@ -385,9 +385,7 @@ async def test_connections_opened_here_are_closed(
     assert rest.closed
 
 
-@pytest.mark.parametrize(
-    "error", [OSError("disk full"), asyncio.CancelledError(), GeneratorExit()]
-)
+@pytest.mark.parametrize("error", [OSError("disk full"), asyncio.CancelledError(), GeneratorExit()])
 async def test_a_failing_on_report_does_not_end_the_clean_up(
     time: FakeTime, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:

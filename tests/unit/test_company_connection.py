@@ -13,8 +13,8 @@ from supabase_auth_state.errors import (
     PoolError,
     SessionBackoff,
 )
-from supabase_auth_state.pool.session_pool import SessionPool
 from supabase_auth_state.pool.ends import CompanyState, ConnectionEnd
+from supabase_auth_state.pool.session_pool import SessionPool
 from tests.unit.simulated_pool import Factory, Session, World, gate, idle, new_world
 
 
