@@ -35,12 +35,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+_MAX_NAME = 80
+
 
 def some_of(names: Iterable[str], limit: int = 3) -> str:
     """Return the first few of some names, and how many more there are: "a, b, c and 4 more"."""
     listed = list(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
+
+
+def printable(name: str) -> str:
+    """Return a name for a message, with escapes for what would not print, or do more than that."""
+    return name if name.isprintable() else repr(name)[1:-1]
+
+
+def place(path: Iterable[str | int]) -> str:
+    """Return a place inside a value for a message; long names are cut."""
+    return ".".join(printable(str(part))[:_MAX_NAME] for part in path)
 
 
 class SupabaseAuthStateError(Exception):
@@ -89,7 +101,7 @@ class CodecError(SupabaseAuthStateError):
             if value is not None
         ]
         if self.path:
-            where.append("at " + ".".join(str(part) for part in self.path))
+            where.append(f"at {place(self.path)}")
         return f"{', '.join(where)}: {self.reason}" if where else self.reason
 
 

@@ -20,10 +20,9 @@ from supabase_auth_state.leases.lease import Lease, acquire_lease
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.client import Rest, open_rest
 from supabase_auth_state.rest.connection import Client
+from supabase_auth_state.rest.opening import Closing, Opening
 from supabase_auth_state.store.key_store import SupabaseKeyStore
 from supabase_auth_state.types import Creds
-
-from .opening import Closing, Opening
 
 log = logging.getLogger("supabase_auth_state")
 

@@ -132,7 +132,8 @@ class Console:
         return sys.stdin.readline().strip()
 
     def _without_status(self, stream: TextIO, text: str) -> None:
-        if self._status:
+        # A progress bar may be there as well.
+        if is_terminal(sys.stderr):
             sys.stderr.write(_CLEAR_LINE)
             sys.stderr.flush()
         write(stream, f"{text}\n")

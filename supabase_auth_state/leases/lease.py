@@ -31,6 +31,8 @@ LEASE_HEADER = "x-whatsapp-lease"
 """The request header that carries a lease's token."""
 
 _RELEASE_WITHIN = 5.0
+# What the functions of an earlier version answer, which name no company.
+_BEFORE_03 = ({"token", "expires_at"}, {"token", "owner", "expires_at"})
 
 
 class Lease:
@@ -237,8 +239,12 @@ async def _give_back(rest: Rest, writer: Writer, token: int | None, within: floa
             give_up_after=within,
         )
     except (StoreError, ConfigurationError) as error:
-        log.warning(
-            "company %s: lease not released, it ends by itself: %s", writer.company_id, error
+        log.log(
+            # Without a token it is not known whether there is a lease.
+            logging.INFO if token is None else logging.WARNING,
+            "company %s: lease not released, it ends by itself: %s",
+            writer.company_id,
+            error,
         )
 
 

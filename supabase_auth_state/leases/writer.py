@@ -53,19 +53,25 @@ class Writer:
         self._rest = rest
         self._number = 0
         self._stored = 0
-        self._place: Place | None = None
+        self._place = Place()
         self._one_at_a_time = asyncio.Lock()
+
+    def check_place(self) -> None:
+        """Return if the company was opened here.
+
+        Raises:
+            ConfigurationError: the company was opened in another event loop, or before a fork.
+        """
+        self._place.refuse_elsewhere(f"company {self.company_id!r}")
 
     def check(self) -> None:
         """Return if the company may still be written from here.
 
         Raises:
             LeaseLost: the lease is lost or was released.
-            ConfigurationError: the company was opened in another event loop, or before a fork.
+            ConfigurationError: as `check_place`.
         """
-        if self._place is None:
-            self._place = Place()
-        self._place.refuse_elsewhere(f"company {self.company_id!r}")
+        self.check_place()
         if self.lease is not None:
             self.lease.check()
 

@@ -109,9 +109,26 @@ class SupabaseKeyStore:
                 missing.append(key_id)
             elif value is not ABSENT:
                 found[key_id] = value
-        if missing:
-            found.update(await self._read(type, missing))
-        return found
+        if not missing:
+            return found
+        if len(missing) == len(wanted):
+            return await self._read(type, missing)
+        return await self._read_the_rest(type, wanted, missing, found)
+
+    async def _read_the_rest(
+        self, key_type: str, wanted: list[str], missing: list[str], found: dict[str, Value]
+    ) -> dict[str, Value]:
+        began = self._cache.begin_read()
+        try:
+            found |= await self._read(key_type, missing)
+            remembered = set(wanted).difference(missing)
+            changed = self._cache.changed_since(began, ((key_type, i) for i in remembered))
+        finally:
+            self._cache.end_read(began, {})
+        if changed:
+            # What was remembered is older than what was read now: all is read at one moment.
+            return await self._read(key_type, wanted)
+        return {key_id: found[key_id] for key_id in wanted if key_id in found}
 
     async def set(self, data: SignalDataSet) -> None:
         """Store values and delete those that are None: all or nothing, durable when this returns.
@@ -189,6 +206,8 @@ class SupabaseKeyStore:
         lease = self._lease
         if lease is None or not lease.holds():
             return False
+        # Another process may write once it was forked: its writes are not remembered here.
+        self._writer.check_place()
         if self._lapses != lease.lapses:
             self._lapses = lease.lapses
             self._cache.clear()

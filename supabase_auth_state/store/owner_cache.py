@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import marshal
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Collection, Container, Iterable
 from typing import Any, TypeAlias
 
 import orjson
@@ -118,6 +118,10 @@ class OwnerCache:
         """Start watching for writes; hand the result to `end_read`, also when the read fails."""
         self._reads += 1
         return self._sequence
+
+    def changed_since(self, began: int, refs: Iterable[Ref]) -> bool:
+        """Return whether one of these keys was written since `begin_read` gave ``began``."""
+        return self._cleared > began or any(self._written.get(ref, 0) > began for ref in refs)
 
     def end_read(self, began: int, found: dict[Ref, Value]) -> None:
         """Remember what a read found, but not of keys that were written since it began.

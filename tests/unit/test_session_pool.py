@@ -732,7 +732,13 @@ async def test_serve_again_replaces_the_list_and_keeps_what_is_up(world: World) 
     assert pool.status() == {"a": "down", "b": "up"}
 
 
-# Other event loops and threads
+# Other ways to use it
+
+
+async def test_a_plain_with_says_async_with(world: World) -> None:
+    pool: Any = world.pool(Factory())
+    with pytest.raises(TypeError, match="write `async with`"), pool:
+        pass
 
 
 def test_a_pool_is_refused_in_a_second_event_loop() -> None:
