@@ -18,8 +18,12 @@ help: ## Show this
 setup: $(VENV)/.installed $(NODE_PROJECTS:%=%/node_modules/.installed) ## Install everything, into .venv/ and node_modules/
 
 .PHONY: test
-test: setup ## Run every test against real servers; ARGS="-k lease" runs some
-	$(BIN)/pytest $(ARGS)
+test: setup ## Run every test against real servers, on all cores; ARGS="-k lease" runs some
+	$(BIN)/pytest -n auto $(ARGS)
+
+.PHONY: matrix
+matrix: setup ## Run the unit tests on every Python that is here, and on other event loops
+	$(BIN)/python -m tests.matrix
 
 .PHONY: lint
 lint: setup $(VENV)/.installed-bench ## Check style and types
@@ -39,6 +43,10 @@ demo: setup ## A Baileys folder into a local Supabase and back, opened by real B
 .PHONY: bench
 bench: setup $(VENV)/.installed-bench ## Measure beside the alternatives; prints a table, draws plots
 	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: faults
+faults: setup ## Two minutes of random faults; ARGS="--faults 10000 --seed 1" for more, or the same again
+	$(BIN)/python -m faults $(ARGS)
 
 .PHONY: lock
 lock: ## Renew constraints.txt and every package-lock.json

@@ -10,7 +10,7 @@ linearizability", 2017): an operation is put in its place when the end of anothe
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -45,16 +45,10 @@ class Clear:
 
 
 @dataclass(frozen=True)
-class Open:
-    """Stores fresh creds if nothing is stored at all, and gives those that are stored then.
-
-    Attributes:
-        fresh: the fresh creds.
-        opened: the creds that it gave; None when it failed.
-    """
+class Create:
+    """Stores fresh creds if nothing is stored at all."""
 
     fresh: Value
-    opened: Value | None
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ class Read:
     found: Values
 
 
-Effect: TypeAlias = "Write | Clear | Open | Read"
+Effect: TypeAlias = "Write | Clear | Create | Read"
 
 
 @dataclass(frozen=True)
@@ -192,12 +186,9 @@ class _Search:
             return None
         if operation.before_token is not None and operation.before_token <= world.token:
             return None
-        state = _changed(world.state, operation.effect)
-        if state is None:
-            return None
         return self._with_reads(
             _World(
-                state,
+                _changed(world.state, operation.effect),
                 world.done | {operation.name},
                 world.happened | (self.asked_for & {operation.name}),
                 max(world.token, operation.token or 0),
@@ -216,15 +207,12 @@ class _Search:
         return replace(world, done=world.done | fitting)
 
     def _possible(self, operation: Operation) -> tuple[tuple[str, tuple[Value | None, ...]], ...]:
-        if isinstance(operation.effect, Read):
-            keys: Sequence[str] = list(operation.effect.found)
-        elif isinstance(operation.effect, Open):
-            keys = [CREDS]
-        else:
+        if not isinstance(operation.effect, Read):
             return ()
         states = [dict(world.state) for world in self.before]
         return tuple(
-            (key, tuple(sorted({state.get(key) for state in states}, key=str))) for key in keys
+            (key, tuple(sorted({state.get(key) for state in states}, key=str)))
+            for key in operation.effect.found
         )
 
 
@@ -234,18 +222,15 @@ def _events(operations: Iterable[Operation]) -> list[tuple[Operation, bool]]:
     return [(operation, start) for _, operation, start in sorted(events, key=lambda it: it[0])]
 
 
-def _changed(state: _State, effect: Effect) -> _State | None:
-    """Return the state after an effect, or None if it cannot have happened in this state."""
+def _changed(state: _State, effect: Effect) -> _State:
     if isinstance(effect, Write):
         kept = {key: value for key, value in state if key not in effect.values}
         stored = {key: value for key, value in effect.values.items() if value is not None}
         return frozenset({**kept, **stored}.items())
     if isinstance(effect, Clear):
         return frozenset((key, value) for key, value in state if key == CREDS)
-    if isinstance(effect, Open):
-        after = state or frozenset({(CREDS, effect.fresh)})
-        fits = effect.opened is None or (CREDS, effect.opened) in after
-        return after if fits else None
+    if isinstance(effect, Create):
+        return state or frozenset({(CREDS, effect.fresh)})
     return state
 
 

@@ -286,9 +286,12 @@ class Proxy:
 
     async def _handle(self, incoming: web.Request) -> web.StreamResponse:
         self._requests += 1
+        try:
+            body = await incoming.read()
+        except ConnectionResetError:
+            return web.Response(status=400)  # the client went while it sent the request
         raw_path, _, query = incoming.raw_path.partition("?")
         headers = {name.lower(): value for name, value in incoming.headers.items()}
-        body = await incoming.read()
         request = Request(self._requests, incoming.method, raw_path, query, headers, body)
         fault = self._fault_for(request)
         exchange = Exchange(self, request)

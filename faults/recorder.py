@@ -26,16 +26,18 @@ from supabase_auth_state import (
 from .checker import (
     CREDS,
     Clear,
+    Create,
     Effect,
-    Open,
     Operation,
     Outcome,
     Read,
     Value,
-    Violation,
     Write,
     violation,
 )
+
+Change = Callable[[AuthState], AuthState]
+"""Changes an auth state that has just been opened, to show that the checker notices."""
 
 KEYS = ("session 15550100001.0", "session 15550100002.0", "sender-key-memory 120363@g.us")
 """The keys that recorded clients write: type and id."""
@@ -110,13 +112,22 @@ class History:
 
     def end_what_is_left(self) -> None:
         """Record that nothing of what was begun can take effect any more."""
-        for name, operation in list(self.operations.items()):
-            if operation.ended is None:
+        self.end_unknown(list(self.operations))
+
+    def end_unknown(self, names: Iterable[str]) -> None:
+        """Record that these can take effect no more, if they have not ended."""
+        for name in names:
+            if name in self.operations and self.operations[name].ended is None:
                 self.end(name, Outcome.UNKNOWN)
 
-    def violation(self) -> Violation | None:
-        """Return what is not possible, or None."""
-        return violation(self.operations.values())
+    def wrong(self) -> str | None:
+        """Say what is wrong, with everything that was done; None if nothing is."""
+        found = violation(self.operations.values())
+        if found is None and not self.problems:
+            return None
+        shown = sorted(self.operations.values(), key=lambda each: each.started)
+        trace = [f"  {o.started}-{o.ended} {o.name}: {o.effect} {o.outcome.value}" for o in shown]
+        return "\n".join([*([] if found is None else [str(found)]), *self.problems, *trace])
 
     def limit(self, opened_from: int, opened_until: int) -> int | None:
         """Return the token of the first owner that a client without a lease may not write after.
@@ -148,10 +159,16 @@ class Recorded:
         name: the client's name.
         rest: how it reaches the database.
         disturbances: gives how many requests of the client were disturbed so far.
+        change: changes each auth state that is opened.
     """
 
     def __init__(
-        self, history: History, name: str, rest: Rest, disturbances: Callable[[], int]
+        self,
+        history: History,
+        name: str,
+        rest: Rest,
+        disturbances: Callable[[], int],
+        change: Change = lambda auth: auth,
     ) -> None:
         self.auth: AuthState | None = None
         self.unleased: list[str] = []
@@ -160,6 +177,7 @@ class Recorded:
         self._name = name
         self._rest = rest
         self._disturbances = disturbances
+        self._change = change
         self._owner: Owner | None = None
         self._setting: set[str] = set()
 
@@ -168,11 +186,20 @@ class Recorded:
         """The token of the last lease that it had, 0 when it had none."""
         return 0 if self._owner is None else self._owner.token
 
-    async def open(self, *, lease: bool) -> bool:
+    def unended(self) -> list[str]:
+        """The names of its operations that have not ended."""
+        operations = self._history.operations.values()
+        mine = (each for each in operations if each.name.startswith(f"{self._name} "))
+        return [each.name for each in mine if each.ended is None]
+
+    async def open(self, *, lease: bool, lease_ttl: float = 600) -> bool:
         """Open the company; return whether that worked."""
         tag = self._history.tag()
         name = f"{self._name} opens ({tag})"
-        self._history.start(name, Open(tag, None))
+        self._history.start(name, Create(tag))
+        # What a creation answers is read a moment after it, or a later one when it is sent again.
+        given = f"{name}, what it is given"
+        self._history.start(given, Read({}))
         self.opened_from = self._history.operations[name].started
 
         async def call() -> AuthState:
@@ -180,23 +207,27 @@ class Recorded:
                 self._history.company_id,
                 client=self._rest,
                 lease=lease,
-                lease_ttl=600,
+                lease_ttl=lease_ttl,
                 new_creds=lambda: {**init_auth_creds(), "nextPreKeyId": tag},
             )
 
         outcome, auth = await self._attempt(name, call())
         if auth is None:
+            self._history.forget(given)
             self._history.end(name, outcome)
             return False
-        opened = Open(tag, auth.creds["nextPreKeyId"])
-        operation = self._history.operations[name]
+        self._history.end(given, outcome, Read({CREDS: auth.creds["nextPreKeyId"]}))
         if auth.lease is not None:
+            operation = self._history.operations[name]
             self._history.operations[name] = replace(operation, token=auth.lease.token)
             self._owner = Owner(auth.lease.token, operation.started)
             self._history.owners.append(self._owner)
-        self._history.end(name, outcome, opened)
+            self._history.end(name, outcome)
+        else:
+            # Nothing was to be created unless the company was new.
+            self._history.end(name, Outcome.UNKNOWN)
         self.opened_until = self._history.now()
-        self.auth = auth
+        self.auth = self._change(auth)
         return True
 
     async def set(self, keys: Sequence[str], *, delete: bool = False) -> None:

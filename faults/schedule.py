@@ -9,21 +9,21 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import psycopg
-
 from devstack import Stack
 from supabase_auth_state import Settings, open_rest
 
 from . import actions
-from .checker import CREDS, Value
 from .proxy import Answer, Exchange, Fault, Landing, Matches, Proxy
-from .recorder import KEYS, History, Recorded, decoded
+from .recorder import KEYS, Change, History, Recorded
 from .requests import calls, is_any, is_fence, is_lease, is_read, is_write
+from .tables import execute, stored
 
 CLIENTS = 3
 """How many clients a schedule has; the first opens the company before the first step."""
 
-_PATIENCE = {"timeout": 0.5, "give_up_after": 0.25}
+PATIENCE = 0.5
+"""Seconds after which a client gives a request up, unless a schedule is played with another."""
+
 # How long a step waits for what it started before the next one is made.
 _A_MOMENT = 0.02
 
@@ -225,8 +225,12 @@ FAULTS: dict[str, Callable[[_Seat], Fault]] = {
 class _Play:
     """One company, its clients, and everything that is recorded of them."""
 
-    def __init__(self, stack: Stack, opened: AsyncExitStack) -> None:
+    def __init__(
+        self, stack: Stack, opened: AsyncExitStack, patience: float, change: Change
+    ) -> None:
         self._stack = stack
+        self._patience = patience
+        self._change = change
         self._opened = opened
         self._history = History(f"schedule-{uuid.uuid4().hex}")
         self._seats: dict[int, _Seat] = {}
@@ -274,25 +278,15 @@ class _Play:
             await seat.recorded.close()
         await self._observe()
         self._history.settle_limits(self._entered)
-        return self._wrong()
-
-    def _wrong(self) -> str | None:
-        violation = self._history.violation()
-        if violation is None and not self._history.problems:
-            return None
-        shown = sorted(self._history.operations.values(), key=lambda each: each.started)
-        trace = [f"  {o.started}-{o.ended} {o.name}: {o.effect} {o.outcome.value}" for o in shown]
-        return "\n".join(
-            [*([] if violation is None else [str(violation)]), *self._history.problems, *trace]
-        )
+        return self._history.wrong()
 
     async def _sit(self, client: int) -> _Seat:
         proxy = await self._opened.enter_async_context(Proxy(self._stack.url))
-        settings = Settings(proxy.url, self._stack.service_role_key, **_PATIENCE)
-        rest = open_rest(settings)
+        key, patience = self._stack.service_role_key, self._patience
+        rest = open_rest(Settings(proxy.url, key, timeout=patience, give_up_after=patience / 2))
         self._opened.push_async_callback(rest.close)
         name = f"client {client}.{len(self._entered)}"
-        recorded = Recorded(self._history, name, rest, lambda: seat.disturbed)
+        recorded = Recorded(self._history, name, rest, lambda: seat.disturbed, self._change)
         seat = self._seats[client] = _Seat(proxy, recorded)
         self._entered.append(recorded)
         return seat
@@ -333,7 +327,8 @@ class _Play:
         # Its place is free for another process; what is held of its requests stays held.
         del self._seats[client]
         self._seats[CLIENTS + len(self._seats)] = seat
-        await self._sql(
+        await execute(
+            self._stack,
             "update whatsapp_leases set expires_at = clock_timestamp() - interval '1 second' "
             "where company_id = %s and owner is not null and token = %s",
             [self._history.company_id, seat.recorded.token],
@@ -347,38 +342,28 @@ class _Play:
     async def _observe(self) -> None:
         for seat in self._seats.values():
             await seat.proxy.quiet()
-        rows = await self._sql(
-            "select key_type, key_id, value from whatsapp_keys where company_id = %s union all "
-            "select 'creds', '', creds from whatsapp_auth where company_id = %s",
-            [self._history.company_id] * 2,
-        )
-        stored: dict[str, Value | None] = dict.fromkeys([*KEYS, CREDS])
-        for key_type, key_id, value in rows:
-            if key_type == CREDS:
-                stored[CREDS] = value["nextPreKeyId"]
-            else:
-                stored[f"{key_type} {key_id}"] = decoded(key_type, value)
-        self._history.observe(stored)
-
-    async def _sql(self, query: str, parameters: Sequence[Any]) -> list[Any]:
-        def run() -> list[Any]:
-            with psycopg.connect(self._stack.db_url, autocommit=True) as connection:
-                done = connection.execute(query.encode(), parameters)
-                return done.fetchall() if done.description else []
-
-        return await asyncio.to_thread(run)
+        self._history.observe(await stored(self._stack, self._history.company_id))
 
 
-async def play(stack: Stack, steps: Sequence[Step], *, lease: bool) -> str | None:
+async def play(
+    stack: Stack,
+    steps: Sequence[Step],
+    *,
+    lease: bool,
+    patience: float = PATIENCE,
+    change: Change = lambda auth: auth,
+) -> str | None:
     """Play a schedule in a company of its own; say what is wrong with what came of it, or None.
 
     Args:
         stack: where.
         steps: what is done, in order.
         lease: whether the first client opens the company with a lease.
+        patience: seconds after which a client gives a request up.
+        change: changes each auth state that is opened.
     """
     async with AsyncExitStack() as opened:
-        one = _Play(stack, opened)
+        one = _Play(stack, opened, patience, change)
         await one.step(Enter(0, lease))
         await one.step(Finish(0))
         for step in steps:

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from .files.multi_file import FolderAuthState as FolderAuthState
     from .files.multi_file import use_multi_file_auth_state as use_multi_file_auth_state
     from .leases.lease import Lease as Lease
+    from .pool.ends import CompanyState as CompanyState
+    from .pool.ends import ConnectionEnd as ConnectionEnd
     from .pool.session_pool import SessionPool as SessionPool
     from .rest.client import Rest as Rest
     from .rest.client import open_rest as open_rest
@@ -88,6 +90,8 @@ _ERRORS = (
 _HOMES = {
     **dict.fromkeys(_ERRORS, "errors"),
     "AuthState": "auth_state.database",
+    "CompanyState": "pool.ends",
+    "ConnectionEnd": "pool.ends",
     "DeleteReport": "transfer.delete",
     "DoctorReport": "doctor.findings",
     "ExportReport": "transfer.export_folder",

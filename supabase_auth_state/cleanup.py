@@ -14,6 +14,8 @@ from .errors import ConfigurationError, LeaseHeld, SupabaseAuthStateError
 from .leases.lease import acquire_lease
 from .rest.backoff import Timing, delay
 from .rest.client import Rest, open_rest
+from .rest.connection import Place
+from .rest.opening import AsyncOnly
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("supabase_auth_state")
 
 CLEANUP_LEASE = "supabase-auth-state/cleanup"
-"""The name under which one machine at a time cleans up, among the companies' leases."""
+"""The name, among the companies' leases, of the lease that the process holds that cleans up."""
 
 _LEASE_TTL = 60.0
 _FIRST_WITHIN = 60.0
@@ -36,14 +38,14 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 @dataclass(frozen=True)
 class CleanupReport:
-    """What a run of the clean-up did.
+    """What one run of the clean-up did.
 
     Attributes:
         deleted: rows deleted.
-        complete: whether nothing that had expired was left; False when the run was told to stop.
-        seconds: how long it took.
-        stats: ``whatsapp_storage_stats()`` after it: rows, bytes and expired rows, in all, by key
-            type and by company. None when the run was told to stop.
+        complete: whether every expired row was deleted; False when the run was told to stop.
+        seconds: how long the run took.
+        stats: ``whatsapp_storage_stats()`` after the run: rows, bytes and expired rows, in all, by
+            key type and by company. None when the run was told to stop.
     """
 
     deleted: int
@@ -59,18 +61,18 @@ async def run_cleanup(
     stopping: asyncio.Event | None = None,
     timing: Timing | None = None,
 ) -> CleanupReport:
-    """Delete everything that has expired, in small transactions, and measure what is left.
+    """Delete every expired row, in small transactions, and measure what is left.
 
     Args:
         rest: where the database is.
-        batch_size: rows deleted in one transaction, at most.
-        stopping: ends the run after the batch under way.
+        batch_size: the most rows deleted in one transaction.
+        stopping: when it is set, the run ends after the batch under way.
         timing: the clock, for tests.
 
     Raises:
         LeaseHeld: another process is cleaning up now; ``owner`` says which.
-        LeaseLost: this run was frozen for so long that another process has taken over.
-        StoreError: the database refused or did not answer. What was deleted before stays deleted.
+        LeaseLost: this process stood still for so long that another one has taken over.
+        StoreError: the database refused or did not answer. Rows deleted before that stay deleted.
     """
     now = (timing or Timing()).now
     started = now()
@@ -80,21 +82,34 @@ async def run_cleanup(
     try:
         while not complete and not stopping.is_set():
             lease.check()
-            batch = await rest.rpc("cleanup_expired_whatsapp_keys", {"p_batch_size": batch_size})
+            batch = await rest.rpc(
+                "cleanup_expired_whatsapp_keys",
+                {"p_batch_size": batch_size},
+                is_right=lambda found: type(found) is int,
+            )
             deleted += batch
             complete = batch == 0
     finally:
         await lease.release()
-    stats = await rest.rpc("whatsapp_storage_stats", {}) if complete else None
+    stats = await _storage_stats(rest) if complete else None
     return CleanupReport(deleted, complete, now() - started, stats)
 
 
+async def _storage_stats(rest: Rest) -> Mapping[str, Any]:
+    stats: Mapping[str, Any] = await rest.rpc(
+        "whatsapp_storage_stats",
+        {},
+        is_right=lambda found: isinstance(found, dict) and {"rows", "bytes"} <= found.keys(),
+    )
+    return stats
+
+
 async def schedule_cleanup(rest: Rest, schedule: str | None = None) -> Mapping[str, Any]:
-    """Have the database clean up by itself, where it has ``pg_cron``.
+    """Have the database clean up by itself, if it has the extension ``pg_cron``.
 
     Args:
         rest: where the database is.
-        schedule: when, as cron writes it; ten minutes apart when absent; empty ends it.
+        schedule: when, in cron's form; every ten minutes when absent; empty ends it.
 
     Returns:
         ``{"scheduled": True, "job": …, "schedule": …}``, or ``{"scheduled": False, "reason": …}``.
@@ -103,7 +118,11 @@ async def schedule_cleanup(rest: Rest, schedule: str | None = None) -> Mapping[s
         StoreError: the database refused, e.g. the schedule, or did not answer.
     """
     params = {} if schedule is None else {"p_schedule": schedule}
-    answer: Mapping[str, Any] = await rest.rpc("schedule_whatsapp_cleanup", params)
+    answer: Mapping[str, Any] = await rest.rpc(
+        "schedule_whatsapp_cleanup",
+        params,
+        is_right=lambda found: isinstance(found, dict) and "scheduled" in found,
+    )
     return answer
 
 
@@ -111,23 +130,23 @@ def parse_interval(interval: str | float) -> float:
     """Return the seconds of ``"90s"``, ``"15m"``, ``"6h"``, ``"1d"`` or of a number of seconds.
 
     Raises:
-        ConfigurationError: it is none of these, or shorter than a second.
+        ConfigurationError: it has none of these forms, or is shorter than a second.
     """
     text = str(interval).strip().lower()
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     seconds = float(match[1]) * _SECONDS[match[2] or "s"] if match else 0.0
     if seconds < 1:
         raise ConfigurationError(
-            f"{interval!r} is no interval of a second or more: write 90s, 15m, 6h or 1d"
+            f"{interval!r} is not an interval of a second or more: write 90s, 15m, 6h or 1d"
         )
     return seconds
 
 
-class CleanupWorker:
-    """A clean-up that runs every few hours until it is stopped; made by `start_automatic_cleanup`.
+class CleanupWorker(AsyncOnly):
+    """Cleans up every few hours until it is stopped; made by `start_automatic_cleanup`.
 
     Attributes:
-        last_report: what the last run did, or None before the first has ended.
+        last_report: what the last run did, or None before the end of the first one.
     """
 
     def __init__(
@@ -145,21 +164,29 @@ class CleanupWorker:
         self._owned = owned
         self._on_report = on_report
         self._timing = timing
+        self._place = Place()
         self._stopping = asyncio.Event()
         self._pausing: asyncio.Task[None] | None = None
         self._running = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        """End after the batch under way, or at once between runs. Returns when all is over."""
+        """End after the batch under way, or at once between two runs.
+
+        Returns when nothing of the clean-up is left. A batch that takes longer than eight seconds,
+        and one under way when this call is cancelled, is given up: it happens whole or not at all.
+
+        Raises:
+            ConfigurationError: it was started in another event loop or process.
+        """
+        self._place.refuse_elsewhere("the automatic clean-up")
         self._stopping.set()
         if self._pausing is not None:
             self._pausing.cancel()
-        await asyncio.wait({self._running}, timeout=_STOP_WITHIN)
-        # A request that finds no database is not worth waiting for: a batch happens or does not.
-        self._running.cancel()
+        try:
+            await asyncio.wait({self._running}, timeout=_STOP_WITHIN)
+        finally:
+            self._running.cancel()
         await asyncio.wait({self._running})
-        if not self._running.cancelled():
-            self._running.result()
 
     async def __aenter__(self) -> Self:
         return self
@@ -174,7 +201,7 @@ class CleanupWorker:
 
     async def _run(self) -> None:
         try:
-            # Machines that start together do not clean up together.
+            # Machines that start together do not all ask for the lease at the same moment.
             await self._pause(min(self._every, _FIRST_WITHIN) * self._timing.random())
             failures = 0
             while not self._stopping.is_set():
@@ -195,21 +222,25 @@ class CleanupWorker:
         return delay(failures - 1, base=_RETRY_AFTER, cap=self._every, random=self._timing.random)
 
     async def _try(self) -> bool:
+        """Run once; return False if that failed."""
         try:
             report = await run_cleanup(self._rest, stopping=self._stopping, timing=self._timing)
         except LeaseHeld as held:
-            log.info("clean-up: %s is at it", held.owner)
+            log.info("clean-up: skipped, because %s is cleaning up now", held.owner)
         except SupabaseAuthStateError as error:
-            log.warning("clean-up failed and is tried again: %s", error)
+            log.warning("clean-up: failed, and is tried again: %s", error)
+            return False
+        except Exception as error:  # noqa: BLE001 - a fault of this library's must not end it
+            log.error("clean-up: failed, and is tried again (%s)", type(error).__name__)
             return False
         else:
-            self._tell(report)
+            self._report(report)
         return True
 
-    def _tell(self, report: CleanupReport) -> None:
+    def _report(self, report: CleanupReport) -> None:
         self.last_report = report
         left = (
-            "{rows} rows of {bytes} bytes left".format_map(report.stats)
+            "{rows} rows of {bytes} bytes are left".format_map(report.stats)
             if report.stats is not None
             else "stopped before the end"
         )
@@ -218,7 +249,9 @@ class CleanupWorker:
             return
         try:
             self._on_report(report)
-        except Exception as error:  # noqa: BLE001 - the clean-up goes on without its audience
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - also a CancelledError, which is not ours
             log.error("clean-up: on_report failed (%s)", type(error).__name__)
 
 
@@ -230,7 +263,7 @@ def start_automatic_cleanup(
     on_report: Callable[[CleanupReport], object] | None = None,
     timing: Timing | None = None,
 ) -> CleanupWorker:
-    """Clean up now and then for as long as this event loop runs, or until ``await worker.stop()``.
+    """Clean up every few hours while this event loop runs, or until ``await worker.stop()``.
 
     ::
 
@@ -238,8 +271,8 @@ def start_automatic_cleanup(
             await serve()
 
     Any number of machines may do this: one cleans up at a time. The first run begins within a
-    minute, the following ones after ``every`` give or take a tenth. A run that fails is tried again
-    within half a minute, then after longer and longer pauses, none longer than ``every``.
+    minute, the following ones after ``every``, a tenth more or less. A run that fails is tried
+    again within half a minute, then after growing pauses, none longer than ``every``.
 
     Args:
         every: the time between two runs, as ``"90s"``, ``"15m"``, ``"6h"``, ``"1d"`` or in seconds.
@@ -249,9 +282,17 @@ def start_automatic_cleanup(
         timing: clock, sleep and chance, for tests.
 
     Raises:
-        ConfigurationError: the interval is none, or the settings are missing or wrong.
+        ConfigurationError: ``every`` is not an interval, the settings are missing or wrong, or no
+            event loop is running here.
     """
     seconds = parse_interval(every)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError(
+            "the automatic clean-up runs in an event loop: call start_automatic_cleanup in a "
+            "coroutine"
+        ) from None
     return CleanupWorker(
         open_rest(settings, client=client),
         seconds,

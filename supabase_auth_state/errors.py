@@ -15,8 +15,8 @@
     │   ├── LeaseHeld             another process owns the company
     │   └── LeaseLost             this process owned the company and no longer does
     ├── PoolError                 a session pool cannot give a session
-    │   ├── CompanyQuarantined    the company was logged out (401) and waits for a person
-    │   ├── SessionBackoff        the last attempt failed; the next one is not due yet
+    │   ├── CompanyQuarantined    WhatsApp logged the company out or banned it; a person has to act
+    │   ├── SessionBackoff        the company is left alone for a time
     │   └── PoolClosed            the pool is closed
     └── StoreError                PostgREST answered no, or did not answer
         ├── StoreUnavailable      timeout, connection loss, 5xx: the only one that is retried
@@ -35,12 +35,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+_MAX_NAME = 80
+
 
 def some_of(names: Iterable[str], limit: int = 3) -> str:
     """Return the first few of some names, and how many more there are: "a, b, c and 4 more"."""
     listed = list(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
+
+
+def printable(name: str) -> str:
+    """Return a name for a message, with escapes for what would not print, or do more than that."""
+    return name if name.isprintable() else repr(name)[1:-1]
+
+
+def place(path: Iterable[str | int]) -> str:
+    """Return a place inside a value for a message; long names are cut."""
+    return ".".join(printable(str(part))[:_MAX_NAME] for part in path)
 
 
 class SupabaseAuthStateError(Exception):
@@ -89,7 +101,7 @@ class CodecError(SupabaseAuthStateError):
             if value is not None
         ]
         if self.path:
-            where.append("at " + ".".join(str(part) for part in self.path))
+            where.append(f"at {place(self.path)}")
         return f"{', '.join(where)}: {self.reason}" if where else self.reason
 
 
@@ -296,11 +308,14 @@ class PoolError(SupabaseAuthStateError):
 
 
 class CompanyQuarantined(PoolError):
-    """The company was logged out (401); its rows are kept, and a person has to decide."""
+    """WhatsApp logged the company out or banned it (401, 403, 406): a person has to act.
+
+    Its rows are kept. ``pool.reinstate`` lets it be opened again.
+    """
 
 
 class SessionBackoff(PoolError):
-    """The last attempt failed and the next one is not due yet.
+    """The company is left alone for a time, e.g. after another connection replaced ours (440).
 
     Attributes:
         retry_after: seconds until the next attempt is due.

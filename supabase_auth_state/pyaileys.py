@@ -115,8 +115,8 @@ class _Client(WhatsAppClient):
         self, auth: AuthState, config: ClientConfig | None, store: InMemoryStore | None
     ) -> None:
         require_family(auth, "pyaileys")
-        self._saver = CredsSaver(auth, self._bring_up)
-        keys = ClientKeys(_WitnessedKeys(auth.keys), self._reserve_pre_keys)
+        keys = ClientKeys(_WitnessedKeys(auth.keys), self._count_pre_keys)
+        self._saver = CredsSaver(auth, self._update, keys)
         state = AuthenticationState(creds=creds_from_rows(auth.creds), keys=keys)
         super().__init__(auth=state, config=config, store=store)
         self.signal = _Repository(state, keys)
@@ -162,17 +162,18 @@ class _Client(WhatsAppClient):
     async def _on_creds_update(self, _creds: object) -> None:
         await self._saver.try_to_save()
 
-    def _bring_up(self, stored: Creds) -> None:
+    def _update(self, stored: Creds) -> None:
+        """Update the stored creds to pyaileys' own, under Baileys' names."""
         live = creds_to_rows(self.socket.auth.creds)
         for creds_field in fields(AuthenticationCreds):
             stored.pop(_camel(creds_field.name), None)
         stored.update(live)
 
-    async def _reserve_pre_keys(self, next_id: int) -> None:
+    async def _count_pre_keys(self, next_id: int) -> None:
         creds = self.socket.auth.creds
         if next_id > creds.next_pre_key_id:
             creds.next_pre_key_id = creds.first_unuploaded_pre_key_id = next_id
-            await self._saver.save()
+        await self._saver.save()
 
 
 class _Socket(WASocket):

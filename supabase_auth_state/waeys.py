@@ -59,8 +59,8 @@ class WAeysState:
         """
         require_family(auth, "baileys")
         self.creds = _creds_for_waeys(auth.creds)
-        self.keys = WAeysKeys(auth.keys, self._reserve_pre_keys)
-        self._saver = CredsSaver(auth, self._bring_up)
+        self.keys = WAeysKeys(auth.keys, self._count_pre_keys)
+        self._saver = CredsSaver(auth, self._update, self.keys)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class WAeysState:
         """Save creds whenever this socket emits ``creds.update``.
 
         The event does not wait for its listeners: a save that fails is logged, made up for by the
-        next one, and raised by :meth:`flush`.
+        next one, and raised by `flush`.
         """
         sock["ev"].on("creds.update", lambda _update: self._saver.save_soon())
 
@@ -86,13 +86,13 @@ class WAeysState:
         """
         await self._saver.flush()
 
-    async def _reserve_pre_keys(self, next_id: int) -> None:
+    async def _count_pre_keys(self, next_id: int) -> None:
         if next_id > self.creds["nextPreKeyId"]:
             self.creds.update(nextPreKeyId=next_id, firstUnuploadedPreKeyId=next_id)
-            await self._saver.save()
+        await self._saver.save()
 
-    def _bring_up(self, stored: Creds) -> None:
-        """Bring the stored creds up to WAeys' own, in the form Baileys writes."""
+    def _update(self, stored: Creds) -> None:
+        """Update the stored creds to WAeys' own, in the form Baileys writes."""
         for name, value in self.creds.items():
             if value is None:
                 stored.pop(name, None)
@@ -138,7 +138,7 @@ class WAeysKeys(ClientKeys):
         return _Numbered(found) if type == "pre-key" else found
 
     async def set(self, data: SignalDataSet) -> None:
-        """Store values in the form Node Baileys writes; see :class:`TransactionalKeys`.
+        """Store values in the form Node Baileys writes; see `ClientKeys.set`.
 
         LID mappings are stored at once even inside a transaction: WAeys remembers them in memory
         for days, whatever becomes of the message that taught them.

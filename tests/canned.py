@@ -46,3 +46,9 @@ def receipt(request: httpx.Request) -> httpx.Response:
         "time": TIME,
     }
     return httpx.Response(200, json=named)
+
+
+def released(request: httpx.Request) -> httpx.Response:
+    """Acknowledge the release of a lease."""
+    named = {"x-whatsapp-receipt": f"{request.headers['x-whatsapp-commit']}:{TIME}"}
+    return httpx.Response(200, json=True, headers=named)

@@ -2,25 +2,93 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from devstack import DefaultPrivileges, LocalStack, Stack, open_stack
 
+# How long hypothesis takes for an input depends on the machine and on what else runs there.
+settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any")
+
 _ENVIRONMENT = pytest.StashKey[dict[str, str]]()
+
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
+
+
+def eager_loop() -> asyncio.AbstractEventLoop:
+    """Make a loop whose tasks begin within `create_task`, as hosts may choose to have it."""
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+def uvloop_loop() -> asyncio.AbstractEventLoop:
+    """Make a loop of uvloop."""
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+LOOPS: Mapping[str, NewLoop] = {
+    "asyncio": asyncio.new_event_loop,
+    "eager": eager_loop,  # needs Python 3.12
+    "uvloop": uvloop_loop,
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that chooses event loops."""
+    parser.addoption(
+        "--loops",
+        default="asyncio",
+        metavar="NAMES",
+        help=f"run each asynchronous test on these event loops, of {', '.join(LOOPS)}",
+    )
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, NewLoop]:
+    """Give the event loops that asynchronous tests run on."""
+    return {name: LOOPS[name] for name in config.getoption("--loops").split(",")}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take our variables out of the environment: a test sees only those it sets itself."""
     ours = [name for name in os.environ if name.startswith("SUPABASE_")]
-    config.stash[_ENVIRONMENT] = {name: os.environ.pop(name) for name in ours}
+    taken = {name: os.environ.pop(name) for name in ours}
+    config.stash[_ENVIRONMENT] = getattr(config, "workerinput", {}).get("environment", taken)
     os.environ.pop("USE_DATABASE_AUTH_STATE", None)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So it is in the background of a shell, and programs started by tests would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Pass the variables on to a worker of pytest-xdist.
+
+    Raises:
+        UsageError: they name a project, and several workers would disturb each other there.
+    """
+    environment = node.config.stash[_ENVIRONMENT]
+    if Stack.from_env(environment) is not None and len(node.config.option.tx) > 1:
+        raise pytest.UsageError("the environment names a project for all workers: use -n 0")
+    node.workerinput["environment"] = environment
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Use all cores, each with a stack of its own, unless the environment names a project."""
+    return None if Stack.from_env() is None else 0
 
 
 @pytest.hookimpl(wrapper=True)

@@ -85,14 +85,14 @@ export async function useSupabaseAuthState(companyId, options = {}) {
 		let found = await company.loadCreds()
 		if (!found.creds && !found.has_keys) {
 			if (options.create === false) throw new AuthStateError('NOT_FOUND', `${company} is not in the database`)
-			writer.epoch = found.token
+			writer.epoch = found.epoch
 			const fresh = codec.encode('creds', '', baileys.initAuthCreds())
 			found = company.checkFamily(await writer.createCompany(fresh)) // another process may have been first
 		}
 		if (!found.creds) {
 			throw new AuthStateError('UNFINISHED_IMPORT', `${company} has keys and no creds: run its import again, or delete it`)
 		}
-		writer.epoch = found.token
+		writer.epoch = found.epoch
 		const creds = codec.decode('creds', '', found.creds)
 		const saveCreds = async () => writer.saveCreds(codec.encode('creds', '', creds))
 		return { state: { creds, keys: makeKeyStore(company, writer, codec) }, saveCreds, close }
@@ -299,8 +299,8 @@ class Company {
 	}
 
 	/**
-	 * The creds document (null when there certainly is none), whether there are keys, and the token of
-	 * the last owner. By POST: Supabase's load balancer sends GETs to replicas, which may be behind.
+	 * The creds document (null when there certainly is none), whether there are keys, and the epoch.
+	 * By POST: Supabase's load balancer sends GETs to replicas, which may be behind.
 	 */
 	async loadCreds() {
 		return this.checkFamily(await this.ask('fetch_whatsapp_creds', {}))
@@ -364,8 +364,10 @@ class Company {
 				await sleep(pause)
 				continue
 			}
-			if (commit && !harmlessLate && (passing || attempt > 0)) await sleep(Math.max(deadline - performance.now(), 0))
-			throw this.#failure(what, answer, passing ? 'UNAVAILABLE' : 'REFUSED')
+			// PostgREST's errors have a code; a gateway that refuses may have passed the request on.
+			const certain = !passing && attempt === 0 && Boolean(answer.error?.code)
+			if (commit && !harmlessLate && !certain) await sleep(Math.max(deadline - performance.now(), 0))
+			throw Object.assign(this.#failure(what, answer, passing ? 'UNAVAILABLE' : 'REFUSED'), { certain })
 		}
 	}
 
@@ -441,7 +443,7 @@ const isStored = ({ status, data }) => (status === 200 || status === 201) && dat
 class Writer {
 	/** @type {Lease | null} */
 	lease = null
-	/** @type {number | null} the token of the last owner, for a writer without a lease */
+	/** @type {number | null} for a writer without a lease: each owner of the company begins another */
 	epoch = null
 	#company
 	#id = randomUUID()
@@ -589,11 +591,9 @@ class Lease {
 	/** @param {Company} company @param {Writer} writer @param {Options} options */
 	static async acquire(company, writer, { leaseTtl = 30, owner = `${hostname()}/${randomUUID()}`, onLeaseLost }) {
 		const args = { p_owner: owner, p_ttl_seconds: leaseTtl }
-		const isGrant = (/** @type {Answer} */ { status, data }) =>
-			status === 200 && data?.company_id === company.id && data.token !== undefined
 		const commit = writer.nextCommit()
-		const { data } = await company.rpc('acquire_whatsapp_lease', args, isGrant, { commit }).catch(async error => {
-			if (error.code === 'UNAVAILABLE') await giveBack(company, writer, null).catch(() => {})
+		const data = await company.ask('acquire_whatsapp_lease', args, commit).catch(async error => {
+			if (!error.certain) await giveBack(company, writer, null).catch(() => {})
 			throw error
 		})
 		if (data.token !== null) return new Lease(company, writer, data.token, leaseTtl, onLeaseLost)
@@ -665,7 +665,8 @@ class Lease {
  * @param {Company} company @param {Writer} writer @param {number | null} token
  */
 function giveBack(company, writer, token) {
-	const isDone = (/** @type {Answer} */ { status, data }) => status === 200 && typeof data === 'boolean'
+	const isDone = (/** @type {Answer} */ { status, data, receipt }) =>
+		status === 200 && typeof data === 'boolean' && (!receipt || receipt.startsWith(`${commit.number}:`))
 	const commit = writer.nextCommit()
 	return company.rpc('release_whatsapp_lease', { p_token: token }, isDone, { commit, harmlessLate: true })
 }

@@ -27,10 +27,12 @@ grant select on public.whatsapp_writers to service_role;
 
 alter table public.whatsapp_leases
   add column acquired_by text,
-  add column lapses bigint not null default 0;
+  add column lapses bigint not null default 0,
+  add column epoch bigint not null default 0;
 
 comment on column public.whatsapp_leases.acquired_by is 'The writer whose request got the token, or null when a client of 0.2 did.';
 comment on column public.whatsapp_leases.lapses is 'How often a lease ran out before its owner renewed it: clients without a lease could write in between.';
+comment on column public.whatsapp_leases.epoch is 'Grows whenever an owner begins, ends or comes back: what a client without a lease has read before is out of date.';
 
 -- 2. The order of requests ----------------------------------------------------------------------------------
 
@@ -112,8 +114,8 @@ begin
       -- No request of these can land any more. An hour is for clocks that are set; the owner's is never forgotten.
       delete from public.whatsapp_writers w
       where w.company_id = p_company_id and w.lands_until < clock_timestamp() - interval '1 hour'
-        and w.token is distinct from (
-          select l.token from public.whatsapp_leases l where l.company_id = p_company_id and l.owner is not null);
+        and (w.token is null or w.token is distinct from (
+          select l.token from public.whatsapp_leases l where l.company_id = p_company_id and l.owner is not null));
     end if;
   end if;
 
@@ -170,12 +172,18 @@ begin
     raise exception 'whatsapp lease: company % is owned by % until %', p_company_id, v_lease.owner, v_lease.expires_at
       using errcode = 'PT409',
       hint = 'Stop that process first. A client that owns the company sends its token in the header x-whatsapp-lease.';
-  elsif v_epoch ~ '^[0-9]{1,18}$' and v_epoch::bigint <> v_lease.token then
+  elsif v_epoch ~ '^[0-9]{1,18}$' and v_epoch::bigint <> v_lease.epoch then
     raise exception 'whatsapp lease: another process has owned company % since this one opened it', p_company_id
       using errcode = 'PT409', hint = 'What this process remembers is out of date: open the company again.';
   end if;
 
+  if v_token is not null and v_lease.expires_at <= clock_timestamp() then
+    -- The owner is late, and no other process has taken over: it writes, and those without a lease begin anew.
+    update public.whatsapp_leases l set epoch = l.epoch + 1 where l.company_id = p_company_id;
+  end if;
   if v_ordered then
+    -- Looked at once more after each statement, which may have waited for locks until then.
+    perform set_config('whatsapp_auth.deadline', v_headers ->> 'x-whatsapp-deadline', true);
     select t.state into v_state from public.whatsapp_take_number(p_company_id, v_token::bigint, v_headers) t;
     if v_state = 'stored' then
       return false;
@@ -216,6 +224,27 @@ end
 $$;
 
 drop function public.guard_whatsapp_company(text);
+
+create function public.whatsapp_refuse_late()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  raise exception 'whatsapp deadline: the request waited for too long and is undone; the time is %',
+      extract(epoch from clock_timestamp())
+    using errcode = 'PT408', hint = 'Another transaction has held rows of the company.';
+end
+$$;
+
+create trigger whatsapp_auth_90_deadline
+  after insert or update or delete on public.whatsapp_auth for each statement
+  when (clock_timestamp() > to_timestamp(nullif(current_setting('whatsapp_auth.deadline', true), '')::float8))
+  execute function public.whatsapp_refuse_late();
+create trigger whatsapp_keys_90_deadline
+  after insert or update or delete on public.whatsapp_keys for each statement
+  when (clock_timestamp() > to_timestamp(nullif(current_setting('whatsapp_auth.deadline', true), '')::float8))
+  execute function public.whatsapp_refuse_late();
 
 -- 3. Writes that are no upserts -----------------------------------------------------------------------------
 
@@ -272,8 +301,8 @@ $$;
 
 -- 4. Reads, which name what they answer ---------------------------------------------------------------------
 
--- {"company_id": …, "request": …, "time": …, "creds": {…} or null, "client_family": …, "has_keys": …, "token": …}.
--- token is that of the company's last owner: what a writer without a lease sends as x-whatsapp-epoch.
+-- {"company_id": …, "request": …, "time": …, "creds": {…} or null, "client_family": …, "has_keys": …, "epoch": …}.
+-- epoch is what a writer without a lease sends as x-whatsapp-epoch.
 create function public.fetch_whatsapp_creds(p_company_id text, p_request text)
 returns jsonb
 language sql
@@ -283,7 +312,7 @@ as $$
   select jsonb_build_object('company_id', p_company_id, 'request', p_request,
     'time', extract(epoch from clock_timestamp()), 'creds', a.creds, 'client_family', a.client_family,
     'has_keys', exists (select from public.whatsapp_keys k where k.company_id = p_company_id),
-    'token', coalesce((select l.token from public.whatsapp_leases l where l.company_id = p_company_id), 0))
+    'epoch', coalesce((select l.epoch from public.whatsapp_leases l where l.company_id = p_company_id), 0))
   from (select) one left join public.whatsapp_auth a on a.company_id = p_company_id
 $$;
 
@@ -422,11 +451,13 @@ $$;
 
 -- 5. Leases, whose requests are ordered like all others ------------------------------------------------------
 
--- Takes the company for p_owner, or says who has it: {"company_id": …, "token": 7, "expires_at": …, "lapses": …} or
--- {"company_id": …, "token": null, "owner": …, "expires_at": …}. The row lock waits for writes under way, so whoever
+-- Takes the company for p_owner, or says who has it: {"company_id": …, "request": …, "time": …, "token": 7,
+-- "expires_at": …, "lapses": …} or {…, "token": null, "owner": …, "expires_at": …}. The row lock waits for writes under way, so whoever
 -- gets the token sees all of them. A request of a 0.3 client that is executed twice gives the same token; one that
 -- comes after the lease was given back gives none. Without a number the same owner gets a new token each time.
-create or replace function public.acquire_whatsapp_lease(p_company_id text, p_owner text, p_ttl_seconds int)
+drop function public.acquire_whatsapp_lease(text, text, int);
+create function public.acquire_whatsapp_lease(
+  p_company_id text, p_owner text, p_ttl_seconds int, p_request text default null)
 returns jsonb
 language plpgsql
 volatile security definer
@@ -435,6 +466,7 @@ as $$
 declare
   v_lease public.whatsapp_leases;
   v_request record;
+  v_answer jsonb;
 begin
   if coalesce(p_owner, '') = '' or p_ttl_seconds is null or p_ttl_seconds not between 1 and 86400 then
     raise exception 'a lease needs an owner and a time of 1 to 86400 seconds' using errcode = '22023';
@@ -443,23 +475,21 @@ begin
   select l.* into v_lease from public.whatsapp_leases l where l.company_id = p_company_id for update;
   select t.* into v_request from public.whatsapp_take_number(p_company_id, v_lease.token + 1,
     nullif(current_setting('request.headers', true), '')::json) t;
-  if v_request.state = 'stored' then
-    if v_lease.owner = p_owner and v_lease.acquired_by = v_request.writer then
-      return jsonb_build_object('company_id', p_company_id, 'token', v_lease.token, 'expires_at', v_lease.expires_at,
-        'lapses', v_lease.lapses);
-    end if;
-    return jsonb_build_object('company_id', p_company_id, 'token', null, 'owner', v_lease.owner, 'expires_at', v_lease.expires_at);
+  v_answer := jsonb_build_object('company_id', p_company_id, 'request', p_request, 'time', extract(epoch from clock_timestamp()));
+  if (case when v_request.state = 'stored'
+      then v_lease.owner is distinct from p_owner or v_lease.acquired_by is distinct from v_request.writer
+      else v_lease.owner <> p_owner and v_lease.expires_at > clock_timestamp() end) then
+    return v_answer || jsonb_build_object('token', null, 'owner', v_lease.owner, 'expires_at', v_lease.expires_at);
   end if;
-  if v_lease.owner <> p_owner and v_lease.expires_at > clock_timestamp() then
-    return jsonb_build_object('company_id', p_company_id, 'token', null, 'owner', v_lease.owner, 'expires_at', v_lease.expires_at);
+  if v_request.state is distinct from 'stored' then
+    update public.whatsapp_leases l
+    set token = l.token + 1, owner = p_owner, acquired_by = v_request.writer, acquired_at = clock_timestamp(),
+      renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => p_ttl_seconds),
+      epoch = l.epoch + 1
+    where l.company_id = p_company_id
+    returning l.* into v_lease;
   end if;
-  update public.whatsapp_leases l
-  set token = l.token + 1, owner = p_owner, acquired_by = v_request.writer, acquired_at = clock_timestamp(),
-    renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => p_ttl_seconds)
-  where l.company_id = p_company_id
-  returning l.* into v_lease;
-  return jsonb_build_object('company_id', p_company_id, 'token', v_lease.token, 'expires_at', v_lease.expires_at,
-    'lapses', v_lease.lapses);
+  return v_answer || jsonb_build_object('token', v_lease.token, 'expires_at', v_lease.expires_at, 'lapses', v_lease.lapses);
 end
 $$;
 
@@ -489,7 +519,7 @@ begin
   v_lapsed := v_lease.expires_at <= clock_timestamp();
   update public.whatsapp_leases l
   set renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => p_ttl_seconds),
-    lapses = l.lapses + v_lapsed::int
+    lapses = l.lapses + v_lapsed::int, epoch = l.epoch + v_lapsed::int
   where l.company_id = p_company_id
   returning l.* into v_lease;
   return jsonb_build_object('company_id', p_company_id, 'token', p_token, 'status', 'renewed',
@@ -536,7 +566,7 @@ begin
   select t.* into v_request from public.whatsapp_take_number(p_company_id, p_token,
     nullif(current_setting('request.headers', true), '')::json) t;
   update public.whatsapp_leases l
-  set owner = null, expires_at = '-infinity'
+  set owner = null, expires_at = '-infinity', epoch = l.epoch + 1
   where l.company_id = p_company_id and l.owner is not null
     and (l.token = p_token or p_token is null and l.acquired_by = v_request.writer);
   return found;
@@ -565,14 +595,14 @@ comment on function public.commit_whatsapp_state(text) is 'Deprecated: for clien
 
 -- The guard and what it calls are granted to nobody: triggers and functions run them as their owner.
 revoke all on function public.whatsapp_check_deadline(text), public.whatsapp_take_number(text, bigint, json),
-  public.whatsapp_enter(text), public.whatsapp_guard_row(), public.whatsapp_receipt(text)
+  public.whatsapp_enter(text), public.whatsapp_guard_row(), public.whatsapp_refuse_late(), public.whatsapp_receipt(text)
   from public, anon, authenticated, service_role;
-revoke all on function public.clear_whatsapp_keys(text), public.fence_whatsapp_writer(text),
+revoke all on function public.acquire_whatsapp_lease(text, text, int, text), public.clear_whatsapp_keys(text), public.fence_whatsapp_writer(text),
   public.whatsapp_last_commit(text, text), public.fetch_whatsapp_creds(text, text),
   public.create_whatsapp_company(text, jsonb, text, text), public.whatsapp_touch_keys(text, text, jsonb),
   public.fetch_whatsapp_keys(text, jsonb, text)
   from public, anon, authenticated;
-grant execute on function public.clear_whatsapp_keys(text), public.fence_whatsapp_writer(text),
+grant execute on function public.acquire_whatsapp_lease(text, text, int, text), public.clear_whatsapp_keys(text), public.fence_whatsapp_writer(text),
   public.whatsapp_last_commit(text, text), public.fetch_whatsapp_creds(text, text),
   public.create_whatsapp_company(text, jsonb, text, text), public.whatsapp_touch_keys(text, text, jsonb),
   public.fetch_whatsapp_keys(text, jsonb, text)

@@ -20,10 +20,9 @@ from supabase_auth_state.leases.lease import Lease, acquire_lease
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.client import Rest, open_rest
 from supabase_auth_state.rest.connection import Client
+from supabase_auth_state.rest.opening import Closing, Opening
 from supabase_auth_state.store.key_store import SupabaseKeyStore
 from supabase_auth_state.types import Creds
-
-from .opening import Closing, Opening
 
 log = logging.getLogger("supabase_auth_state")
 
@@ -182,7 +181,7 @@ async def _load_creds(
     if found["creds"] is None and not found["has_keys"]:
         if fresh is None:
             raise CompanyNotFound(company_id)
-        writer.epoch = found["token"]
+        writer.epoch = found["epoch"]
         encoded = codec.encode_creds(fresh(), company_id=company_id, family=family)
         # The row that is there counts, whichever process stored it.
         found = await writer.ask(
@@ -192,7 +191,7 @@ async def _load_creds(
             log.info("company %s: new creds, for a device that is to be linked", company_id)
     if found["creds"] is None:
         raise UnfinishedImport(company_id)
-    writer.epoch = found["token"]
+    writer.epoch = found["epoch"]
     return _decoded(found, company_id, family)
 
 

@@ -15,9 +15,9 @@ from supabase_auth_state.errors import (
 )
 from supabase_auth_state.files.multi_file import FolderAuthState, use_multi_file_auth_state
 from supabase_auth_state.rest.client import Rest, open_rest, using_rest
+from supabase_auth_state.rest.opening import Opening
 
 from .database import AuthState, use_supabase_auth_state
-from .opening import Opening
 
 log = logging.getLogger("supabase_auth_state")
 

@@ -55,7 +55,10 @@ database would be lost or go back. Running it again changes nothing; an import t
 is finished by running it again. Lid-mappings older than seven days are left out, unless a session
 still needs them.""",
     )
-    add_folder(parser, "the auth folder; with --each, a folder of auth folders")
+    add_folder(
+        parser,
+        "the auth folder, or the file of useSingleFileAuthState; with --each, a folder of folders",
+    )
     which = parser.add_mutually_exclusive_group(required=True)
     add_company(which, required=False)
     which.add_argument(

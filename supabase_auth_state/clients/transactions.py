@@ -1,9 +1,9 @@
-"""Several writes of a client as one commit: the transactions a key store itself does not have.
+"""Several writes of a client as one commit: the transactions that a key store does not have.
 
-One message changes several rows: a first message from a new contact stores their identity, stores a
-session and deletes a used pre-key. A client that writes them one by one can be interrupted between
-two of them. :class:`TransactionalKeys` stands between such a client and a key store and turns all
-writes inside ``transaction`` into one ``set``, which the store commits whole or not at all.
+One message changes several rows: a first message from a new contact stores the contact's identity,
+stores a session and deletes a used pre-key. A client that writes them one by one can be interrupted
+between two of them. `TransactionalKeys` stands between such a client and a key store. It makes all
+writes inside ``transaction`` one ``set``, which the store commits whole or not at all.
 
 Used by the adapters for WAeys and pyaileys. Mirrors the meaning of Baileys 7.0.0-rc14,
 ``src/Utils/auth-utils.ts``, ``addTransactionCapability``.
@@ -20,26 +20,35 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
-from supabase_auth_state.auth_state.opening import finish
+from supabase_auth_state.rest.aio import finish_even_if_cancelled
 from supabase_auth_state.types import SignalDataSet, SignalKeyStore
 
 _Rows = dict[str, dict[str, Any]]
 
 
 class KeyedLocks:
-    """One lock per name, gone as soon as nobody holds it or waits for it."""
+    """One lock per name. A lock that no task holds or waits for is forgotten."""
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def of(self, name: str) -> asyncio.Lock:
-        """Return the lock of ``name``; the caller keeps it alive."""
+        """Return the lock of ``name``; it is forgotten when the caller drops it."""
         return self._locks.setdefault(name, asyncio.Lock())
 
 
 @dataclass(eq=False)
 class _Transaction:
-    """What one open transaction has read and written. A None stands for "not stored"."""
+    """What one transaction has read and written; a value of None means "not stored".
+
+    Attributes:
+        keys: the store it belongs to.
+        outer: the transaction around it, of whichever store.
+        known: rows that were read or written.
+        writes: rows that were written.
+        failed_read: the error of a read in it, if one failed.
+        open: whether its block is still running.
+    """
 
     keys: TransactionalKeys
     outer: _Transaction | None
@@ -49,6 +58,7 @@ class _Transaction:
     open: bool = True
 
     def write(self, data: SignalDataSet) -> None:
+        """Keep rows for the commit."""
         for key_type, values in data.items():
             self.known.setdefault(key_type, {}).update(values)
             self.writes.setdefault(key_type, {}).update(values)
@@ -58,10 +68,14 @@ _innermost: ContextVar[_Transaction | None] = ContextVar("innermost_transaction"
 
 
 class TransactionalKeys:
-    """A :class:`SignalKeyStore` over another one, with transactions.
+    """A `SignalKeyStore` over another one, with transactions.
 
-    Outside a transaction every call goes straight through. Transactions of tasks started inside one
-    belong to it; two stores never mix, whatever is open around them.
+    Outside a transaction every call goes to the other store at once. A task that is started inside
+    a transaction belongs to it. Transactions of two stores are independent, also when one is opened
+    inside the other.
+
+    Args:
+        keys: the store underneath.
     """
 
     def __init__(self, keys: SignalKeyStore) -> None:
@@ -76,8 +90,8 @@ class TransactionalKeys:
     async def get(self, type: str, ids: Sequence[str]) -> dict[str, Any]:
         """Return ``{id: value}`` as the store does; a transaction sees its own writes.
 
-        Within a transaction each row is read once. A read that fails also makes the transaction
-        fail at its end: clients take a failed read for "not stored" and would write over the row.
+        Inside a transaction each row is read once. A read that fails makes the transaction fail at
+        its end too: clients take a failed read for "not stored" and would write over the row.
         """
         layers = self._layers()
         if not layers:
@@ -87,40 +101,45 @@ class TransactionalKeys:
         if unknown:
             stored = await self._read(layers[0], type, unknown)
             for key_id in unknown:
-                # A sibling task may have written the row meanwhile: its value is the newer one.
+                # Another task of the transaction may have written the row meanwhile: that is newer.
                 layers[0].known[type].setdefault(key_id, stored.get(key_id))
-        return {key_id: _fresh(known[key_id]) for key_id in ids if known[key_id] is not None}
+        return {key_id: _copy(known[key_id]) for key_id in ids if known[key_id] is not None}
 
     async def set(self, data: SignalDataSet) -> None:
         """Store values and delete ids whose value is None: at once, or at the transaction's end."""
         layers = self._layers()
         if not layers:
-            await self._keys.set(data)
+            await self._commit(data)
             return
         # What the client does to its objects later is not part of this write.
-        layers[0].write({key_type: _fresh(dict(values)) for key_type, values in data.items()})
+        layers[0].write({key_type: _copy(dict(values)) for key_type, values in data.items()})
 
     async def clear(self) -> None:
         """Delete every key of the company, at once."""
         await self._keys.clear()
 
     def transaction(self, key: str, /) -> AbstractAsyncContextManager[None]:
-        """Open a block that commits what is written in it as one ``set``; nothing when it raises.
+        """Open a block whose writes are committed as one ``set``, or not at all if it raises.
 
         The commit is durable when the block has ended. Transactions of the same ``key`` run one
         after the other, commit included. A transaction inside another joins it: its writes are
-        committed with the outer one, or dropped when it raises itself.
+        committed with those of the outer one, or dropped when it raises itself.
 
         Args:
             key: what the transaction is about, such as the address of the contact.
 
         Raises:
-            SupabaseAuthStateError: a read inside failed, or the commit did; nothing is stored.
+            SupabaseAuthStateError: a read inside failed, and nothing is stored; or the commit
+                failed, as a ``set`` of the store does.
         """
-        return self._commit_after(key)
+        return self._transaction(key)
+
+    async def _commit(self, data: SignalDataSet) -> None:
+        """Store what one ``set``, or one transaction, has written."""
+        await self._keys.set(data)
 
     @asynccontextmanager
-    async def _commit_after(self, key: str) -> AsyncIterator[None]:
+    async def _transaction(self, key: str) -> AsyncIterator[None]:
         async with self._turn(key):
             layer = _Transaction(self, outer=_innermost.get())
             reset = _innermost.set(layer)
@@ -132,7 +151,7 @@ class TransactionalKeys:
             await self._finish(layer)
 
     def _turn(self, key: str) -> AbstractAsyncContextManager[Any]:
-        # No lock inside a transaction: two that wait for each other's key would wait forever.
+        # No lock inside a transaction: two that wait for each other's key would never end.
         return nullcontext() if self.in_transaction else self._locks.of(key)
 
     def _layers(self) -> list[_Transaction]:
@@ -159,14 +178,14 @@ class TransactionalKeys:
         if around:
             around[0].write(layer.writes)
         elif layer.writes:
-            # The caller's lock is kept until the outcome is known.
-            await finish(self._keys.set(layer.writes))
+            # The lock of the key is kept until the outcome is known, also when this is cancelled.
+            await finish_even_if_cancelled(self._commit(layer.writes))
 
 
-def _fresh(value: Any) -> Any:
-    """Return a value that shares nothing with this one that can change."""
+def _copy(value: Any) -> Any:
+    """Copy a value, except for what cannot change."""
     if isinstance(value, dict):
-        return {name: _fresh(item) for name, item in value.items()}
+        return {name: _copy(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_fresh(item) for item in value]
+        return [_copy(item) for item in value]
     return bytes(value) if isinstance(value, (bytearray, memoryview)) else value

@@ -95,8 +95,9 @@ def encode(
     Accepted are ``str``, ``bool``, ``int`` of 64 bits, finite ``float`` below 1e16, ``bytes``,
     ``bytearray``, ``memoryview``, and ``list`` and ``dict`` of these, with ``None`` inside; not
     their subclasses, nor tuples, since those would come back as something else. For Baileys' own
-    key types the value must also be what ``decode`` gives back alike: a ``pre-key`` has ``private``
-    and ``public`` bytes, an ``app-state-sync-key`` keeps ``keyData`` as base64 text, and so on.
+    key types the value must also be one that ``decode`` returns equal: a ``pre-key`` has
+    ``private`` and ``public`` bytes, an ``app-state-sync-key`` keeps ``keyData`` as base64 text,
+    and so on.
 
     Raises:
         CodecError: the value, or something inside it, would not come back as it is; among others

@@ -44,7 +44,7 @@ def init_auth_creds() -> Creds:
 
 
 def verify_signed_pre_key(creds: Creds) -> bool:
-    """Tell whether the identity key of ``creds`` signed its pre-key, as it must have.
+    """Return True if the identity key of ``creds`` has signed its pre-key.
 
     Creds that are not whole (``codec.check_creds``) do not verify.
     """

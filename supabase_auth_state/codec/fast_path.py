@@ -1,11 +1,11 @@
 """Scans over whole values and texts that spare most of them a walk in Python. No I/O.
 
 A Signal session is about 25 small objects with a hundred strings, and it is read and written with
-every message. Each function here has a slow twin, named in its docstring, that it must equal; it
-may also say "not certain", and then the caller asks the twin. So a false alarm only costs time.
+every message. Each function here must equal a slower one, which its docstring names. It may also
+return that it is not certain; then the caller uses the slower one. A false alarm only costs time.
 
-tests/unit/test_codec_fast_path.py compares each with its twin. What each is worth, for 100 sessions
-of 1.6 kB: `plain_texts` 0.9 ms instead of 2.1 ms, `is_revived` 0.3 ms instead of 2.2 ms; and for
+tests/unit/test_codec_fast_path.py compares each with the slower one. The gain, for 100 sessions of
+1.6 kB: `plain_texts` 0.9 ms instead of 2.1 ms, `is_revived` 0.3 ms instead of 2.2 ms; and for
 the 336 files of a folder: `parse_compact` 0.7 ms instead of 2.6 ms.
 """
 
@@ -20,7 +20,7 @@ import orjson
 from .bufferjson import MAX_DEPTH
 
 NOT_CERTAIN = object()
-"""What `parse_compact` returns when only its slow twin can tell."""
+"""What `parse_compact` returns when the slower function has to decide."""
 
 _NODES = frozenset({dict, list})
 _CERTAIN = frozenset({str, int, bool, type(None)}) | _NODES
@@ -42,7 +42,7 @@ _FLOAT = b":0e"
 def plain_texts(values: Sequence[dict[Any, Any]]) -> list[bytes] | None:
     """Return the JSON text of each value, or None when that is not certain.
 
-    The slow twin is ``[orjson.dumps(bufferjson.plain(value)) for value in values]``.
+    The slower one is ``[orjson.dumps(bufferjson.plain(value)) for value in values]``.
 
     orjson itself refuses what is no JSON, half surrogate pairs, integers of more than 64 bits and
     names that are not text. The rest of what ``plain`` refuses or changes is searched for: NUL and
@@ -75,13 +75,13 @@ def plain_texts(values: Sequence[dict[Any, Any]]) -> list[bytes] | None:
 def is_revived(text: bytes, *, postgres: bool = False) -> bool:
     """Return True if what this JSON text parses to is certainly its own decoding.
 
-    The slow twin is ``bufferjson.revive(orjson.loads(text)) == orjson.loads(text)``, without an
+    The slower one is ``bufferjson.revive(orjson.loads(text)) == orjson.loads(text)``, without an
     error.
 
     Args:
         text: of an object or a list, as orjson writes it, or PostgreSQL a ``jsonb``: without
             escaped letters.
-        postgres: whether PostgreSQL wrote it, which gives no number an exponent.
+        postgres: whether PostgreSQL wrote it, which writes no exponents.
     """
     if _BUFFER in text:
         return False
@@ -92,7 +92,7 @@ def is_revived(text: bytes, *, postgres: bool = False) -> bool:
 def parse_compact(text: str) -> Any:
     """Return the document of a JSON text, or `NOT_CERTAIN`.
 
-    The slow twin is ``json_text.parse_json``. A text that orjson gives back byte for byte has no
+    The slower one is ``json_text.parse_json``. A text that orjson gives back byte for byte has no
     name twice, no number that is not finite and nothing that is lost. Nearly every text that
     Baileys writes is such a text.
     """

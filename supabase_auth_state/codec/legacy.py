@@ -41,7 +41,7 @@ def unwrap(stored: Any, openings: str) -> Any:
 
 
 def read_damaged(stored: Any) -> bytes | None:
-    """Return the bytes that a non-canonical form stands for, or None.
+    """Return the bytes of a form that is not canonical, or None.
 
     The forms are: base64 text; a list of ints from 0 to 255; an object with exactly the names
     ``"0"`` to ``"n-1"``; and an object like a Buffer that holds one of these, or a Buffer. An empty

@@ -33,8 +33,8 @@ from .legacy import read_damaged, unwrap
 _MIN_CERTAIN_TEXT = 16
 
 _DOUBTFUL = (
-    "looks like base64 text encoded once more, but any length is right here, so it cannot be told "
-    "from bytes that happen to look so"
+    "looks like base64 text encoded once more, but any length is right here, so it may also be "
+    "bytes that happen to look like that"
 )
 _READ_AS_ENCODED_TWICE = (
     "is the base64 text of what belongs here and would be read as encoded twice: pass the bytes "
@@ -77,7 +77,7 @@ class Shape(Protocol):
         ...
 
     def write(self, value: Any) -> Any:
-        """Return the JSON value of a Python value that ``read`` gives back alike."""
+        """Return the JSON value of a Python value, which ``read`` returns equal."""
         ...
 
     def check(self, value: Any) -> None:
@@ -479,7 +479,7 @@ SENDER_KEY_STATES: Shape = _Items(
     _Record(
         {
             "senderChainKey": _Record({"seed": _Bytes(32)}, required=frozenset({"seed"})),
-            # The private key is ours, or empty or absent for the key of another sender.
+            # Only our own sender-key has a private key; in others it is empty or absent.
             "senderSigningKey": _Record(
                 {"public": _Bytes(33), "private": _EmptyOr(_Bytes(32))},
                 required=frozenset({"public"}),

@@ -1,6 +1,6 @@
-"""XEdDSA: signatures with an X25519 key pair, as Signal makes them. Pure but for the random nonce.
+"""XEdDSA: signatures with an X25519 key pair, as Signal makes them. No I/O but a random nonce.
 
-The arithmetic with secrets is libsodium's (through PyNaCl); only the order of the steps is ours.
+libsodium (through PyNaCl) computes with the secrets; this module puts its steps in order.
 
 Source: "The XEdDSA and VXEdDSA Signature Schemes", revision 1, sections 2.3 and 3. That a verifier
 finds the sign of the point in the signature is from curve25519-js 0.0.4, ``curve25519_sign``, with
@@ -45,7 +45,7 @@ def sign(private: bytes, message: bytes) -> bytes:
 
 
 def verify(public: bytes, message: bytes, signature: bytes) -> bool:
-    """Tell whether the owner of a 32-byte X25519 public key signed ``message``."""
+    """Return True if the owner of a 32-byte X25519 public key has signed ``message``."""
     if len(public) != 32 or len(signature) != 64:
         return False
     point = _edwards(public, sign=signature[63] & _SIGN_BIT)

@@ -31,7 +31,7 @@ def write_new(path: Path, text: str, *, mtime: float | None = None) -> None:
 
 
 def replace(folder: Path, contents: Mapping[str, str], removed: Iterable[str] = ()) -> None:
-    """Give files of a folder new contents and remove others; it is on disk when this returns.
+    """Write new contents to files of a folder and remove others; it is on disk when this returns.
 
     Each file is written beside its target first (``entries`` knows the name) and renamed at the
     end, so that a crash leaves whole files. Which of several have been renamed by then depends on

@@ -2,8 +2,8 @@
 
 Hosts of Baileys write such copies before they save creds, and writers that were interrupted leave
 the new creds in a file beside the old. A copy is never used silently: creds that are older than the
-keys make Baileys give out pre-key ids a second time. So the person who has the folder is told what
-there is, and how to use it.
+keys make Baileys give out pre-key ids a second time. So the message says what there is,
+and how to use it.
 """
 
 from __future__ import annotations

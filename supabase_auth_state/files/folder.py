@@ -22,7 +22,7 @@ from typing import Any
 
 from supabase_auth_state import codec
 from supabase_auth_state.codec import Malformed, dump_json
-from supabase_auth_state.errors import CodecError, FolderError
+from supabase_auth_state.errors import CodecError, FolderError, printable
 from supabase_auth_state.types import Creds, KeyRef, Value
 
 from .atomic import sync_folder, write_new
@@ -67,7 +67,8 @@ class FolderSnapshot:
         if self.entries == earlier.entries:
             return []
         names = self.entries.keys() | earlier.entries.keys()
-        return sorted(n for n in names if self.entries.get(n) != earlier.entries.get(n))
+        changed = (n for n in names if self.entries.get(n) != earlier.entries.get(n))
+        return sorted(map(printable, changed))
 
 
 @dataclass
@@ -192,18 +193,18 @@ def _add_other(contents: FolderContents, path: Path, *, is_folder: bool) -> None
     elif _holds_values(path):
         _add_problem(contents, path.name, "is a folder that has files of Baileys' in it")
     else:
-        contents.ignored.append(path.name)
+        contents.ignored.append(printable(path.name))
 
 
 def _is_value(contents: FolderContents, name: str) -> bool:
     """Return True for the file of a value; report what any other file is."""
     entry = entry_of_file(name)
     if entry is Entry.OTHER:
-        contents.ignored.append(name)
+        contents.ignored.append(printable(name))
     elif entry is Entry.LEFTOVER:
-        contents.leftovers.append(name)
+        contents.leftovers.append(printable(name))
     elif entry is Entry.UNKNOWN:
-        contents.problems.append((name, "has a name that is not that of exactly one key"))
+        _add_problem(contents, name, "has a name that is not that of exactly one key")
     return entry is Entry.VALUE
 
 
@@ -240,7 +241,7 @@ def _add_content(
 
 
 def _add_problem(contents: FolderContents, name: str, reason: str) -> None:
-    contents.problems.append((name, reason))
+    contents.problems.append((printable(name), reason))
     ref = parse_file_name(name)
     if ref is not None:
         contents.broken.append(ref)

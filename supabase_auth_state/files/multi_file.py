@@ -1,4 +1,4 @@
-"""The Python twin of Baileys' ``useMultiFileAuthState``: the same names, the same content.
+"""Baileys' ``useMultiFileAuthState`` in Python: the same names, the same content.
 
 Two things differ, on purpose. A file that is there but cannot be read is an error, never "missing".
 And a file is written beside its target, synced and renamed, so that a crash leaves whole files.
@@ -18,10 +18,10 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from supabase_auth_state import codec
-from supabase_auth_state.auth_state.opening import Closing, Opening
 from supabase_auth_state.codec import Malformed, dump_json, has_surrogates
 from supabase_auth_state.codec.creds import init_auth_creds
 from supabase_auth_state.errors import CodecError, FolderError, UnreadKeyError
+from supabase_auth_state.rest.opening import Closing, Opening
 from supabase_auth_state.types import KEY_TYPES, Creds, KeyRef, SignalDataSet, Value
 
 from .atomic import replace

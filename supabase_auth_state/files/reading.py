@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from supabase_auth_state.codec import Malformed, parse_json
-from supabase_auth_state.errors import CodecError
+from supabase_auth_state.errors import CodecError, place
 
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _CHUNK = 16384
@@ -93,7 +93,7 @@ def refuse_json_in_text(document: Any) -> None:
 def reason_of(error: Malformed | CodecError) -> str:
     """Return what is wrong with a value and at which place inside it, without the value."""
     path = error.path if isinstance(error, CodecError) else error.path[::-1]
-    return ": ".join([*(str(part) for part in path), error.reason])
+    return f"{place(path)}: {error.reason}" if path else error.reason
 
 
 def _text(content: bytes) -> str | None:

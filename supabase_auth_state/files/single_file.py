@@ -18,7 +18,7 @@ from typing import Any
 
 from supabase_auth_state import codec
 from supabase_auth_state.codec import Malformed
-from supabase_auth_state.errors import CodecError, FolderError
+from supabase_auth_state.errors import CodecError, FolderError, place
 from supabase_auth_state.types import KEY_TYPES, KeyRef
 
 from .folder import FolderContents, FolderKey, snapshot
@@ -59,8 +59,8 @@ def read_single_file(path: str | os.PathLike[str]) -> FolderContents:
         raise FolderError(f"cannot read {file}: {exc.strerror}") from exc
     else:
         _add_creds(contents, creds, facts[2] / 10**9, str(file))
-        for place, ref, value in _keys(contents, groups):
-            _add_key(contents, place, ref, value, facts[2] / 10**9)
+        for where, ref, value in _keys(contents, groups):
+            _add_key(contents, where, ref, value, facts[2] / 10**9)
         return contents
     # Raised here, so that no exception in the chain holds what was read.
     raise FolderError(f"{file} cannot be read: it {reason}", problems=[(file.name, reason)])
@@ -89,22 +89,24 @@ def _add_creds(contents: FolderContents, stored: Any, mtime: float, where: str) 
 
 
 def _keys(contents: FolderContents, groups: dict[str, Any]) -> Iterator[tuple[str, KeyRef, Any]]:
-    """Give place, key and stored value of each key; what cannot be a key becomes a problem."""
+    """Yield place, key and stored value of each key; what cannot be a key becomes a problem."""
     for name, group in groups.items():
         if type(group) is not dict:
-            contents.problems.append((f"keys.{name}", "is not an object of keys by id"))
+            contents.problems.append((f"keys.{place([name])}", "is not an object of keys by id"))
         elif name not in GROUPS:
-            contents.problems.append((f"keys.{name}", "is not a group of keys that Baileys has"))
+            contents.problems.append(
+                (f"keys.{place([name])}", "is not a group of keys that Baileys has")
+            )
         else:
             for key_id, value in group.items():
                 # What `set` deletes stays in the file as null.
                 if value is not None:
-                    yield f"keys.{name}.{key_id}", KeyRef(GROUPS[name], key_id), value
+                    yield place(["keys", name, key_id]), KeyRef(GROUPS[name], key_id), value
 
 
-def _add_key(contents: FolderContents, place: str, ref: KeyRef, stored: Any, mtime: float) -> None:
+def _add_key(contents: FolderContents, where: str, ref: KeyRef, stored: Any, mtime: float) -> None:
     if parse_file_name(file_name(*ref)) != ref:
-        contents.problems.append((place, "has an id that Baileys does not make"))
+        contents.problems.append((where, "has an id that Baileys does not make"))
         return
     try:
         if ref.key_type == "sender-key" and type(stored) is list:
@@ -115,5 +117,5 @@ def _add_key(contents: FolderContents, place: str, ref: KeyRef, stored: Any, mti
         document = codec.encode(value, company_id=None, **ref._asdict())
         contents.keys.append(FolderKey(ref, value, mtime, document))
     except (Malformed, CodecError) as exc:
-        contents.problems.append((place, reason_of(exc)))
+        contents.problems.append((where, reason_of(exc)))
         contents.broken.append(ref)

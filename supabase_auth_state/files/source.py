@@ -70,7 +70,7 @@ def _head(path: Path) -> bytes:
 
 
 def _names(folder: Path) -> Iterator[str]:
-    """Give the names in a folder, and those in its subfolders with a slash."""
+    """Yield the names in a folder, and those in its subfolders with a slash."""
     for entry in sorted(folder.iterdir()):
         yield entry.name
         if entry.is_dir() and not entry.is_symlink():

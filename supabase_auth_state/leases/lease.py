@@ -12,14 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from supabase_auth_state.errors import (
-    AccessDenied,
     ConfigurationError,
-    InvalidRequest,
     LeaseHeld,
     LeaseLost,
-    ProjectRestricted,
-    SchemaMissing,
     StoreError,
+    StoreUnavailable,
 )
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.clocks import clock
@@ -35,6 +32,8 @@ LEASE_HEADER = "x-whatsapp-lease"
 """The request header that carries a lease's token."""
 
 _RELEASE_WITHIN = 5.0
+# What the functions of an earlier version answer, which name no company.
+_BEFORE_03 = ({"token", "expires_at"}, {"token", "owner", "expires_at"})
 
 
 class Lease:
@@ -197,27 +196,16 @@ async def acquire_lease(
     writer = Writer(rest, company_id)
     asked = clock()
     try:
-        answer: Mapping[str, Any] = await rest.rpc(
+        answer = await rest.ask(
             "acquire_whatsapp_lease",
-            {"p_company_id": company_id, "p_owner": owner, "p_ttl_seconds": seconds},
+            company_id,
+            {"p_owner": owner, "p_ttl_seconds": seconds},
             commit=writer.next_commit(),
-            is_right=lambda found: (
-                isinstance(found, dict)
-                and "token" in found
-                and found.get("company_id", company_id) == company_id
-            ),
         )
-    except (ConfigurationError, AccessDenied, SchemaMissing, InvalidRequest, ProjectRestricted):
+    except BaseException as error:
+        if not _certainly_refused(error):
+            await rest.in_background(_give_back(rest, writer, None, _RELEASE_WITHIN))
         raise
-    except BaseException:
-        await rest.in_background(_give_back(rest, writer, None, _RELEASE_WITHIN))
-        raise
-    if "company_id" not in answer:
-        await _give_back(rest, writer, answer["token"], _RELEASE_WITHIN)
-        raise SchemaMissing(
-            "calling acquire_whatsapp_lease: the database has the functions of an earlier version: "
-            f"{APPLY_MIGRATIONS}"
-        )
     if answer["token"] is None:
         raise LeaseHeld(company_id, owner=answer.get("owner"), expires_at=answer.get("expires_at"))
     lease = Lease(
@@ -234,19 +222,30 @@ async def acquire_lease(
     return lease
 
 
+def _certainly_refused(error: BaseException) -> bool:
+    # PostgREST's own errors have a code; a page of a gateway does not tell what happened behind it.
+    if isinstance(error, ConfigurationError):
+        return True
+    if isinstance(error, StoreError):
+        return error.code is not None and not isinstance(error, StoreUnavailable)
+    return False
+
+
 async def _give_back(rest: Rest, writer: Writer, token: int | None, within: float) -> None:
     try:
-        await rest.rpc(
+        await rest.do(
             "release_whatsapp_lease",
             {"p_company_id": writer.company_id, "p_token": token},
             commit=writer.next_commit(),
             give_up_after=within,
-            harmless_late=True,
-            is_right=lambda found: isinstance(found, bool),
         )
     except (StoreError, ConfigurationError) as error:
-        log.warning(
-            "company %s: lease not released, it ends by itself: %s", writer.company_id, error
+        log.log(
+            # Without a token it is not known whether there is a lease.
+            logging.INFO if token is None else logging.WARNING,
+            "company %s: not known whether the lease is released, it ends by itself: %s",
+            writer.company_id,
+            error,
         )
 
 

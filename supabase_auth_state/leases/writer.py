@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EPOCH_HEADER = "x-whatsapp-epoch"
-"""The token of the company's last owner, as a writer without a lease knows it."""
+"""The epoch in which a writer without a lease has opened the company; each owner begins another."""
 
 STORED_HEADER = "x-whatsapp-stored"
 """The last number of this writer that is known to be stored; a restored database knows less."""
@@ -39,8 +39,8 @@ class Writer:
         company_id: the company.
         id: the writer's name, a uuid.
         lease: the lease under which to write, or None.
-        epoch: without a lease, the token of the company's last owner when it was opened. Once
-            another process has owned the company, writes are refused.
+        epoch: without a lease, that of the company when it was opened. Once another process has
+            owned the company, writes are refused.
         unknown: whether the outcome of the last write is unknown. `fence` makes it known.
     """
 
@@ -53,19 +53,25 @@ class Writer:
         self._rest = rest
         self._number = 0
         self._stored = 0
-        self._place: Place | None = None
+        self._place = Place()
         self._one_at_a_time = asyncio.Lock()
+
+    def check_place(self) -> None:
+        """Return if the company was opened here.
+
+        Raises:
+            ConfigurationError: the company was opened in another event loop, or before a fork.
+        """
+        self._place.refuse_elsewhere(f"company {self.company_id!r}")
 
     def check(self) -> None:
         """Return if the company may still be written from here.
 
         Raises:
             LeaseLost: the lease is lost or was released.
-            ConfigurationError: the company was opened in another event loop, or before a fork.
+            ConfigurationError: as `check_place`.
         """
-        if self._place is None:
-            self._place = Place()
-        self._place.refuse_elsewhere(f"company {self.company_id!r}")
+        self.check_place()
         if self.lease is not None:
             self.lease.check()
 

@@ -170,9 +170,12 @@ class CompanyConnection(Generic[S]):
         if self._current is not None:
             if session is None or session is self._current.session:
                 self._end(end_of(reason))
-        elif self._factory_runs and self._early_report is None:
-            if session is None or session is not self._ended_session:
-                self._early_report = (end_of(reason), session)
+        elif (
+            self._factory_runs
+            and self._early_report is None
+            and (session is None or session is not self._ended_session)
+        ):
+            self._early_report = (end_of(reason), session)
 
     def reinstate(self) -> None:
         """Forget failures, quarantine and yielding."""
@@ -342,6 +345,7 @@ class CompanyConnection(Generic[S]):
         if self._keep_up:
             self.open()
         else:
+            self._ended_session = None
             self._tasks.spawn(self._clear)
 
     def _react(self, end: End) -> Reaction:

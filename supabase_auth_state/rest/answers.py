@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -24,7 +25,20 @@ class NotTheAnswer(Exception):
 
 
 class NoReceipt(Exception):
-    """PostgREST says that rows were stored, without the database's receipt."""
+    """The answer is as it should be, but without the database's receipt, and proves nothing."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the database says of a write in `RECEIPT_HEADER`.
+
+    Attributes:
+        commit: writer and number of the write.
+        time: the database's time in seconds since 1970, or None when it cannot be read.
+    """
+
+    commit: str
+    time: float | None
 
 
 class Answer:
@@ -34,14 +48,12 @@ class Answer:
         status: the HTTP status.
         headers: by name, in any case.
         content: the body.
-        time: the database's time in seconds since 1970, when the answer names it.
     """
 
     def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
         self.status = status
         self.headers = headers
         self.content = content
-        self.time: float | None = None
 
     @cached_property
     def json(self) -> Any:
@@ -66,6 +78,15 @@ class Answer:
             return True
         looks_like_it = "json" in self.headers.get("content-type", "") or self.json is not None
         return not looks_like_it and (self.status < 300 or self.status in _OTHER_SERVERS)
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """The database's receipt of a write, if the answer has one."""
+        text = self.headers.get(RECEIPT_HEADER)
+        if text is None:
+            return None
+        commit, _, time = text.rpartition(":")
+        return Receipt(commit, _seconds(time))
 
     @property
     def late_at(self) -> float | None:
@@ -103,26 +124,23 @@ def result_of(
     return read
 
 
-def stored_by(commit: str) -> Callable[[Answer], None]:
-    """Return what reads the answer to an upsert with ``return=minimal``.
+def with_receipt(read: Callable[[Answer], T]) -> Callable[[Answer], T]:
+    """Return what reads an answer that proves nothing without the database's receipt."""
 
-    Args:
-        commit: writer and number of the upsert.
-    """
-
-    def read(answer: Answer) -> None:
-        applied = answer.headers.get("preference-applied", "")
-        if answer.status not in {200, 201} or answer.content or _MINIMAL not in applied:
-            raise NotTheAnswer("what came does not acknowledge the rows")
-        receipt = answer.headers.get(RECEIPT_HEADER)
-        if receipt is None:
+    def read_both(answer: Answer) -> T:
+        result = read(answer)
+        if answer.receipt is None:
             raise NoReceipt
-        receipt_of, _, time = receipt.rpartition(":")
-        if receipt_of != commit:
-            raise NotTheAnswer("what came acknowledges another request")
-        answer.time = _seconds(time)
+        return result
 
-    return read
+    return read_both
+
+
+def stored(answer: Answer) -> None:
+    """Read the answer to an upsert with ``return=minimal``."""
+    applied = answer.headers.get("preference-applied", "")
+    if answer.status not in {200, 201} or answer.content or _MINIMAL not in applied:
+        raise NotTheAnswer("what came does not acknowledge the rows")
 
 
 def _seconds(text: str) -> float | None:

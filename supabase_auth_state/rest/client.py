@@ -14,7 +14,7 @@ import orjson
 from supabase_auth_state.config import Settings
 
 from . import backoff
-from .answers import result_of, stored_by
+from .answers import result_of, stored, with_receipt
 from .clocks import clock
 from .connection import Client, Connection, GivenConnection, OwnConnection
 from .requests import Builder, Commit, Request, Sender, names
@@ -74,7 +74,6 @@ class Rest:
         parse: Parse = orjson.loads,
         is_right: Callable[[Any], bool] = lambda _: True,
         commit: Commit | None = None,
-        harmless_late: bool = False,
     ) -> Any:
         """Call a function with named parameters and return its result.
 
@@ -88,7 +87,6 @@ class Rest:
             parse: makes the result of the answer's text.
             is_right: whether a result is the answer to this call; what is not is no answer.
             commit: the place among a writer's requests.
-            harmless_late: whether a call that was given up may still be executed a moment later.
         """
         return await self._sender.send(
             Request(
@@ -97,7 +95,30 @@ class Rest:
                 result_of(parse, is_right),
                 headers=headers or {},
                 commit=commit,
-                harmless_late=harmless_late,
+            ),
+            give_up_after,
+        )
+
+    async def do(
+        self, function: str, params: Mapping[str, Any], *, commit: Commit, give_up_after: float
+    ) -> None:
+        """Call a function that writes and gives true or false; the receipt acknowledges it.
+
+        No harm is done when a call that was given up is executed a moment later.
+
+        Args:
+            function: the function's name.
+            params: its parameters, as JSON values.
+            commit: the place among a writer's requests.
+            give_up_after: seconds after which to give up.
+        """
+        await self._sender.send(
+            Request(
+                f"calling {function}",
+                lambda postgrest: postgrest.rpc(function, dict(params)),
+                with_receipt(result_of(orjson.loads, lambda found: isinstance(found, bool))),
+                commit=commit,
+                harmless_late=True,
             ),
             give_up_after,
         )
@@ -188,7 +209,7 @@ class Rest:
                 lambda postgrest: postgrest.from_(table).upsert(
                     list(rows), on_conflict=on_conflict, returning=ReturnMethod.minimal
                 ),
-                stored_by(str(commit)),
+                with_receipt(stored),
                 content=content,
                 commit=commit,
             )

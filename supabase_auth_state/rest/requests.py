@@ -132,7 +132,7 @@ class Sender:
         """Send a request until it is answered.
 
         A write is given up only when the time is over after which the database refuses every copy
-        of it: once this has raised `StoreUnavailable`, none of them changes anything any more.
+        of it: once this has raised, none of them changes anything any more.
 
         Args:
             request: the request.
@@ -141,7 +141,8 @@ class Sender:
         Raises:
             StoreUnavailable: there was no answer of PostgREST to this request.
             StoreError: the answer was no.
-            ConfigurationError: the address is wrong, for all that can be told.
+            ConfigurationError: the address is wrong, for all that can be told. A write has not left
+                then.
         """
         now = self._timing.now
         if give_up_after is None:
@@ -160,6 +161,11 @@ class Sender:
             except StoreError as error:
                 failure = error
                 break
+            except ConfigurationError as error:
+                if attempt == 0 or request.commit is None:
+                    raise
+                failure = StoreUnavailable(str(error))
+                break
             pause = max(
                 backoff.delay(attempt, base=_PAUSE, cap=_LONGEST_PAUSE, random=self._timing.random),
                 retry_after,
@@ -169,7 +175,8 @@ class Sender:
             attempt += 1
             log.info("%s; attempt %d in %.1f s", failure, attempt + 1, pause, extra=RETRIED)
             await self._timing.sleep(pause)
-        certain = attempt == 0 and not isinstance(failure, StoreUnavailable)
+        # Certain is a refusal of the only copy by PostgREST itself, whose refusals have a code.
+        certain = attempt == 0 and not isinstance(failure, StoreUnavailable) and failure.code
         if request.commit is not None and not certain and not request.harmless_late:
             # Copies of this write may still be on their way.
             await self._timing.sleep(max(deadline - now(), 0.0))
@@ -201,18 +208,26 @@ class Sender:
     async def _result(self, request: Request[T], answer: Answer, deadline: float) -> T:
         try:
             result = request.read(answer)
+            self._check_receipt(request, answer)
         except NoReceipt:
             await self._confirm(request, deadline)
-            return cast("T", None)  # what an upsert gives
+            return cast("T", None)  # what is asked for a receipt gives no result
         except NotTheAnswer as error:
             reason = str(error)
         else:
             self._reached = True
-            if answer.time is not None:
-                self.database_clock.learn(answer.time)
             return result
         self._refuse_another_server(request, answer)
         raise StoreUnavailable(f"{request.what}: {reason}", status=answer.status)
+
+    def _check_receipt(self, request: Request[Any], answer: Answer) -> None:
+        receipt = answer.receipt
+        if request.commit is None or receipt is None:
+            return
+        if receipt.commit != str(request.commit):
+            raise NotTheAnswer("what came acknowledges another request")
+        if receipt.time is not None:
+            self.database_clock.learn(receipt.time)
 
     async def _confirm(self, request: Request[T], deadline: float) -> None:
         # A server that does not pass the receipt on is asked for the number that it has stored.
@@ -231,7 +246,7 @@ class Sender:
             deadline,
         )
         if last["number"] != commit.number:
-            raise StoreUnavailable(f"{request.what}: the database did not store it")
+            raise StoreUnavailable(f"{request.what}: the database did not execute it")
 
     def _refuse_another_server(self, request: Request[Any], answer: Answer) -> None:
         if not self._reached and request.commit is None and answer.is_foreign:

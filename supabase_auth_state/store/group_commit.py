@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from supabase_auth_state.errors import InvalidRequest
 
 Ref = tuple[str, str]
-"""A key's type and id."""
+"""Type and id of a key: a `KeyRef` as a plain tuple, which is built faster."""
 
 
 @dataclass

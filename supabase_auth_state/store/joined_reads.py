@@ -12,7 +12,7 @@ from supabase_auth_state.types import Value
 Fetch = Callable[[dict[str, list[str]]], Awaitable[dict[str, dict[str, Value]]]]
 """Asks for ``{key_type: [ids]}`` and answers ``{key_type: {id: value}}``."""
 
-Answer: TypeAlias = "asyncio.Future[dict[str, Value]]"
+Found: TypeAlias = "asyncio.Future[dict[str, Value]]"
 
 _MOST_IDS = 2000
 _MUTABLE = (dict, list)
@@ -30,7 +30,7 @@ class JoinedReads:
         self._open: _Batch | None = None
         self._running: set[asyncio.Task[None]] = set()
 
-    def get(self, key_type: str, ids: Sequence[str]) -> Answer:
+    def get(self, key_type: str, ids: Sequence[str]) -> Found:
         """Return what becomes ``{id: value}`` of those that are stored, or raises as the request.
 
         Cancelling it leaves the request to the others who wait for it.
@@ -81,9 +81,9 @@ class _Batch:
 
     def __init__(self) -> None:
         self.wanted: dict[str, dict[str, int]] = {}
-        self._callers: list[tuple[str, Sequence[str], Answer]] = []
+        self._callers: list[tuple[str, Sequence[str], Found]] = []
 
-    def ask(self, key_type: str, ids: Sequence[str], answer: Answer) -> Answer:
+    def ask(self, key_type: str, ids: Sequence[str], answer: Found) -> Found:
         wanted = self.wanted.get(key_type)
         if wanted is None:
             self.wanted[key_type] = dict.fromkeys(ids, 1)

@@ -109,9 +109,26 @@ class SupabaseKeyStore:
                 missing.append(key_id)
             elif value is not ABSENT:
                 found[key_id] = value
-        if missing:
-            found.update(await self._read(type, missing))
-        return found
+        if not missing:
+            return found
+        if len(missing) == len(wanted):
+            return await self._read(type, missing)
+        return await self._read_the_rest(type, wanted, missing, found)
+
+    async def _read_the_rest(
+        self, key_type: str, wanted: list[str], missing: list[str], found: dict[str, Value]
+    ) -> dict[str, Value]:
+        began = self._cache.begin_read()
+        try:
+            found |= await self._read(key_type, missing)
+            remembered = set(wanted).difference(missing)
+            changed = self._cache.changed_since(began, ((key_type, i) for i in remembered))
+        finally:
+            self._cache.end_read(began, {})
+        if changed:
+            # What was remembered is older than what was read now: all is read at one moment.
+            return await self._read(key_type, wanted)
+        return {key_id: found[key_id] for key_id in wanted if key_id in found}
 
     async def set(self, data: SignalDataSet) -> None:
         """Store values and delete those that are None: all or nothing, durable when this returns.
@@ -189,6 +206,8 @@ class SupabaseKeyStore:
         lease = self._lease
         if lease is None or not lease.holds():
             return False
+        # Another process may write once it was forked: its writes are not remembered here.
+        self._writer.check_place()
         if self._lapses != lease.lapses:
             self._lapses = lease.lapses
             self._cache.clear()
@@ -266,15 +285,19 @@ class SupabaseKeyStore:
             self._in_line -= 1
 
     async def _send(self, change: Change) -> None:
+        lapses = self._lapses_now()
+        self._cache.begin_write(None if change.clear else change.keys)
         try:
             await self._write(change)
-        except BaseException:
-            # Whatever it is: the request may have left, so what the database holds is unknown.
-            self._cache.forget(change.keys)
-            if change.clear:
-                self._cache.clear()
-            raise
-        self._remember(change)
+        finally:
+            # When it failed, in whatever way, the request may have left: nothing is remembered.
+            self._cache.end_write()
+        # When the lease ran out meanwhile, another client may have written these keys since.
+        if self._remembers() and lapses == self._lapses_now():
+            self._remember(change)
+
+    def _lapses_now(self) -> int:
+        return 0 if self._lease is None else self._lease.lapses
 
     async def _write(self, change: Change) -> None:
         if change.clear:
@@ -295,9 +318,6 @@ class SupabaseKeyStore:
             )
 
     def _remember(self, change: Change) -> None:
-        if change.clear or not self._remembers():
-            self._cache.clear()
-            return
         for ref, stored in change.keys.items():
             self._cache.put(ref, ABSENT if stored == _DELETED else Stored(stored))
 

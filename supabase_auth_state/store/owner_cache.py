@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import marshal
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from typing import Any, TypeAlias
 
 import orjson
@@ -58,6 +58,7 @@ class OwnerCache:
         self._written: dict[Ref, int] = {}
         self._cleared = 0
         self._reads = 0
+        self._writing: Container[Ref] = ()
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -86,11 +87,25 @@ class OwnerCache:
         self._changed(ref)
         self._keep(ref, value, self._fresh_until(ref))
 
-    def forget(self, refs: Iterable[Ref]) -> None:
-        """Remember nothing of these keys, because what the database holds is uncertain."""
-        for ref in refs:
-            self._changed(ref)
-            self._drop(ref)
+    def begin_write(self, refs: Collection[Ref] | None) -> None:
+        """Remember nothing of these keys, or, for None, of any, until `end_write`.
+
+        While a write is under way the database may hold the old values or the new ones. What is
+        remembered of one key would not fit what is read of another, and a read that was answered
+        late would follow one that has seen the new value.
+        """
+        if refs is None:
+            self.clear()
+            self._writing = _EVERY_KEY
+        else:
+            for ref in refs:
+                self._changed(ref)
+                self._drop(ref)
+            self._writing = refs
+
+    def end_write(self) -> None:
+        """Remember again what is read and written."""
+        self._writing = ()
 
     def clear(self) -> None:
         """Remember nothing, and nothing of the reads under way."""
@@ -104,6 +119,10 @@ class OwnerCache:
         self._reads += 1
         return self._sequence
 
+    def changed_since(self, began: int, refs: Iterable[Ref]) -> bool:
+        """Return whether one of these keys was written since `begin_read` gave ``began``."""
+        return self._cleared > began or any(self._written.get(ref, 0) > began for ref in refs)
+
     def end_read(self, began: int, found: dict[Ref, Value]) -> None:
         """Remember what a read found, but not of keys that were written since it began.
 
@@ -113,7 +132,7 @@ class OwnerCache:
         """
         if self._cleared <= began:
             for ref, value in found.items():
-                if self._written.get(ref, 0) <= began:
+                if self._written.get(ref, 0) <= began and ref not in self._writing:
                     self._keep(ref, value, self._fresh_until(ref))
         self._reads -= 1
         if not self._reads:
@@ -154,6 +173,14 @@ class Stored:
 
     def __len__(self) -> int:
         return len(self.text)
+
+
+class _EveryKey:
+    def __contains__(self, ref: object) -> bool:
+        return True
+
+
+_EVERY_KEY = _EveryKey()
 
 
 def _serialised(value: Value) -> tuple[bytes, _Load]:

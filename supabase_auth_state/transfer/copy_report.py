@@ -74,11 +74,11 @@ class CopyReport:
             yield f"skipped: {name} {reason}"
         if self.leftovers:
             yield (
-                f"left out: {len(self.leftovers)} copies or unfinished writes of Baileys' files: "
-                f"{some_of(self.leftovers)}"
+                "left out: copies or unfinished writes of Baileys' files: "
+                f"{len(self.leftovers)} ({some_of(self.leftovers)})"
             )
         if self.ignored:
-            yield f"left out: {len(self.ignored)} files or folders that are not Baileys'"
+            yield f"left out: files or folders that are not Baileys': {len(self.ignored)}"
         if self.database_backup is not None:
             yield f"backup of what the database held: {self.database_backup}"
 

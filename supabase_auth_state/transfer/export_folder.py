@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from supabase_auth_state import codec
-from supabase_auth_state.auth_state.opening import finish
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.errors import (
     CodecError,
@@ -29,6 +28,7 @@ from supabase_auth_state.files.folder import (
     snapshot,
     write_folder,
 )
+from supabase_auth_state.rest.aio import finish_even_if_cancelled
 from supabase_auth_state.rest.client import Rest, using_rest
 from supabase_auth_state.rest.connection import Client
 from supabase_auth_state.types import KeyRef, Value
@@ -126,10 +126,10 @@ async def export_folder(
 async def _put(company: Company, target: Path, old: FolderSnapshot | None) -> Path | None:
     staged = target.with_name(f".{target.name}.export-{uuid.uuid4().hex[:8]}")
     try:
-        await finish(asyncio.to_thread(_stage, company, staged))
+        await finish_even_if_cancelled(asyncio.to_thread(_stage, company, staged))
         if old is not None:
             await refuse_if_changed(target, old)
-        return await finish(asyncio.to_thread(_swap, staged, target))
+        return await finish_even_if_cancelled(asyncio.to_thread(_swap, staged, target))
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 

@@ -72,7 +72,7 @@ def refuse_wrong_path(path: Path) -> None:
     """Refuse a folder that is no auth folder and holds auth folders.
 
     Raises:
-        FolderError: it is one of these; the message says what to do.
+        FolderError: it is one; the message says what to do.
     """
     if (path / CREDS_FILE).exists():
         return

@@ -203,6 +203,23 @@ async def test_a_read_that_was_under_way_when_a_write_was_given_up_is_not_rememb
     assert difference("read", await read(auth), contents(db, company_id)) is None
 
 
+@pytest.mark.parametrize("lease", [False, True], ids=["no lease", "lease"])
+async def test_creds_that_are_saved_while_keys_are_written_are_not_stored_without_them(
+    proxy: Proxy, open_auth: Open, db: Db, company_id: str, lease: bool
+) -> None:
+    auth = await open_auth(lease=lease)
+    writes = proxy.on(is_write, dropped)
+    with little_patience(auth):
+        setting = asyncio.ensure_future(auth.keys.set({"session": {SESSION: session("new")}}))
+        await writes.reached()
+        auth.creds["nextPreKeyId"] = 31
+        saving = asyncio.ensure_future(auth.save_creds())
+        assert not (await outcome(setting)).acknowledged
+        writes.end()
+        await outcome(saving)
+    assert contents(db, company_id)["creds"] != "31"
+
+
 async def test_creds_are_never_stored_before_the_keys_that_they_count(
     proxy: Proxy, open_auth: Open, db: Db, company_id: str
 ) -> None:

@@ -105,6 +105,12 @@ def check(stack: Stack, steps: Steps, *, lease: bool) -> None:
     assert problem is None, problem
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _warm(stack: Stack) -> None:
+    """Load everything: the first opening of a process takes longer than a schedule waits."""
+    assert asyncio.run(play(stack, [Do(0, "get")], lease=False, patience=20)) is None
+
+
 LATE = ["held", "doubled", "doubled at once", "dropped", "answer lost", "delayed"]
 
 

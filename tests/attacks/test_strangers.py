@@ -350,9 +350,9 @@ async def test_a_client_of_the_callers_follows_no_redirect(
     proxy: Proxy, given: AsyncClient, stack: Stack, db: Db, company_id: str
 ) -> None:
     settings = Settings(proxy.url, stack.service_role_key, timeout=20, give_up_after=20)
-    rest = open_rest(settings, client=given)
 
     async def attack(company: str, write: Write, stranger: Stranger) -> str | None:
+        rest = open_rest(settings, client=given)
         auth = await use_supabase_auth_state(company, client=rest)
         return await attack_write(proxy, db, auth, write, stranger, proves=False)
 

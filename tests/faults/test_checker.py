@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faults.checker import Clear, Open, Operation, Outcome, Read, Violation, Write, violation
+from faults.checker import Clear, Create, Operation, Outcome, Read, Violation, Write, violation
 
 ACK, NO, UNKNOWN = Outcome.ACKNOWLEDGED, Outcome.REFUSED, Outcome.UNKNOWN
 
@@ -91,15 +91,16 @@ def test_a_deletion_and_a_clear_are_writes() -> None:
 
 
 def test_creds_are_made_once_and_only_for_a_company_without_rows() -> None:
-    first, second = op("o1", Open(1, 1), 1, 2), op("o2", Open(2, 1), 3, 4)
-    assert not problem(first, second)
-    assert "creds can be 1" in problem(first, op("o2", Open(2, 2), 3, 4))
-    at_once = op("o1", Open(1, 2), 1, 4), op("o2", Open(2, 2), 2, 3)
-    assert not problem(*at_once)
-    assert "o1" in problem(put("w1", 1, 2), op("o1", Open(1, 1), 3, 4))
-    failed = op("o1", Open(1, None), 1, 2, UNKNOWN)
-    assert not problem(failed, op("o2", Open(2, 1), 3, 4))
-    assert not problem(failed, op("o2", Open(2, 2), 3, 4))
+    first, second = op("o1", Create(1), 1, 2), op("o2", Create(2), 3, 4)
+    assert not problem(first, second, see({"creds": 1}, 5, 6))
+    assert "creds can be 1" in problem(first, second, see({"creds": 2}, 5, 6))
+    at_once = op("o1", Create(1), 1, 4), op("o2", Create(2), 2, 3)
+    assert not problem(*at_once, see({"creds": 1}, 5, 6))
+    assert not problem(*at_once, see({"creds": 2}, 5, 6))
+    assert "read at 5" in problem(put("w1", -2, -1), first, see({"creds": 1, "a": "w1"}, 5, 6))
+    failed = op("o1", Create(1), 1, 2, UNKNOWN)
+    assert not problem(failed, second, see({"creds": 1}, 5, 6))
+    assert not problem(failed, second, see({"creds": 2}, 5, 6))
 
 
 def test_creds_may_not_be_ahead_of_the_keys_that_they_count() -> None:
@@ -121,11 +122,10 @@ def test_owners_do_not_interleave() -> None:
 
 
 def test_without_a_lease_nothing_is_written_after_a_later_owner() -> None:
-    owner = op("o1", Open(1, 1), 1, 2, token=4)
+    owner = op("o1", Create(1), 1, 2, token=4)
     assert "w1" in problem(owner, put("w1", 3, 4, before_token=4))
     assert not problem(owner, put("w1", 3, 4, before_token=5))
-    creds = op("w0", Write({"creds": 1}), -2, -1)
-    assert not problem(creds, put("w1", 0, 3, before_token=4), owner)
+    assert not problem(put("w1", 0, 3, before_token=4), owner)
 
 
 @pytest.mark.parametrize("history", [[], [put("w1", 1, None, UNKNOWN)]])

@@ -136,10 +136,10 @@ async def test_what_other_programs_left_is_counted_and_copies_are_named(
     assert report.ignored == (".DS_Store", "Thumbs.db", "media")
     assert report.leftovers == ("creds.json.bak", "session-15550100001.0.json.tmp")
     lines = str(report).splitlines()
-    assert "left out: 3 files or folders that are not Baileys'" in lines
+    assert "left out: files or folders that are not Baileys': 3" in lines
     assert (
-        "left out: 2 copies or unfinished writes of Baileys' files: creds.json.bak, "
-        "session-15550100001.0.json.tmp" in lines
+        "left out: copies or unfinished writes of Baileys' files: 2 (creds.json.bak, "
+        "session-15550100001.0.json.tmp)" in lines
     )
     assert report.backup is not None
     with tarfile.open(report.backup) as archive:

@@ -20,16 +20,19 @@ company_id = sys.argv[1]
 
 async def own():
     auth = await use_supabase_auth_state(company_id, client=rest, lease=True)
-    await auth.keys.set({"device-list": {"1": ["0"]}})
-    assert await auth.keys.get("device-list", ["1"]) == {"1": ["0"]}
+    if sys.argv[3] == "used":
+        await auth.keys.set({"device-list": {"1": ["0"]}})
+        assert await auth.keys.get("device-list", ["1"]) == {"1": ["0"]}
     return auth
 
 
-async def write(auth):
-    try:
-        await auth.keys.set({"device-list": {"1": ["1"]}})
-    except ConfigurationError as error:
-        print(error)
+async def write_and_read(auth):
+    writing = auth.keys.set({"device-list": {"1": ["1"]}})
+    for attempt in writing, auth.keys.get("device-list", ["1"]):
+        try:
+            print("not refused:", await attempt)
+        except ConfigurationError as error:
+            print(error)
 
 
 async def close(auth):
@@ -39,7 +42,7 @@ async def close(auth):
 
 def second_loop():
     auth = asyncio.run(own())
-    asyncio.run(write(auth))
+    asyncio.run(write_and_read(auth))
     asyncio.run(close(asyncio.run(open_again())))
 
 
@@ -51,12 +54,14 @@ async def fork():
     auth = await own()
     if os.fork() == 0:
         try:
-            await write(auth)
+            await write_and_read(auth)
         finally:
             sys.stdout.flush()
             os._exit(0)
     os.wait()
     await auth.keys.set({"device-list": {"1": ["2"]}})
+    async with use_supabase_auth_state(company_id, client=rest) as reader:
+        assert await reader.keys.get("device-list", ["1"]) == {"1": ["2"]}
     await close(auth)
 
 
@@ -64,12 +69,13 @@ async def fork():
 """
 
 
+@pytest.mark.parametrize("before", ["used", "only opened"])
 @pytest.mark.parametrize(
     ("case", "reason"),
     [("second_loop", "in another event loop"), ("fork", "before this process was forked")],
 )
 def test_connections_are_made_anew_and_an_open_company_is_refused(
-    stack: Stack, company_id: str, case: str, reason: str
+    stack: Stack, company_id: str, case: str, reason: str, before: str
 ) -> None:
     env = {
         **os.environ,
@@ -77,12 +83,13 @@ def test_connections_are_made_anew_and_an_open_company_is_refused(
         "SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key,
     }
     ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM, company_id, case],
+        [sys.executable, "-c", PROGRAM, company_id, case, before],
         check=False,
         capture_output=True,
         text=True,
         env=env,
         timeout=60,
     )
-    assert ran.stdout == f"company {company_id!r} was opened {reason}: open it again in this one\n"
+    refusal = f"company {company_id!r} was opened {reason}: open it again in this one\n"
+    assert ran.stdout == refusal * 2
     assert (ran.returncode, ran.stderr) == (0, "")

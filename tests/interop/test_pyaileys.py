@@ -22,6 +22,7 @@ from supabase_auth_state.config import Settings
 from supabase_auth_state.errors import FamilyMismatch, StoreUnavailable
 from supabase_auth_state.pyaileys import creds_from_rows, creds_to_rows, new_creds, whatsapp_client
 from supabase_auth_state.types import SignalDataSet
+from tests.interop.failing_client import failing_client
 
 ALICE = "15550100001:1@s.whatsapp.net"
 BOB = "15550100002:2@s.whatsapp.net"
@@ -108,8 +109,9 @@ def hands_over(key: bytes) -> Any:
 async def pyaileys(
     settings: Settings, company_id: str, jid: str, **options: Any
 ) -> AsyncIterator[Phone]:
+    options.setdefault("settings", settings)
     async with use_supabase_auth_state(
-        company_id, settings=settings, family="pyaileys", new_creds=new_creds, **options
+        company_id, family="pyaileys", new_creds=new_creds, **options
     ) as auth:
         auth.creds["me"] = {"id": jid}
         client = whatsapp_client(auth)
@@ -334,19 +336,53 @@ async def test_an_upload_has_its_pre_keys_and_never_hands_out_an_id_twice(
     assert set(rows(db, alice)) == {("pre-key", str(number)) for number in uploaded}
 
 
-async def test_the_counters_are_durable_before_the_pre_keys_are(
-    settings: Settings, company_id: str, monkeypatch: pytest.MonkeyPatch
+def stored_counters(db: Any, company_id: str) -> set[int]:
+    [(creds,)] = db.execute("select creds from whatsapp_auth where company_id = %s", [company_id])
+    return {creds["nextPreKeyId"], creds["firstUnuploadedPreKeyId"]}
+
+
+def uploaded_keys(node: BinaryNode) -> dict[str, Any]:
+    """The public pre-keys that an upload hands to WhatsApp, by id."""
+    listed = next(child for child in node.content if child.tag == "list")
+    parts = [{part.tag: part.content for part in key.content} for key in listed.content]
+    return {str(int.from_bytes(part["id"], "big")): part["value"] for part in parts}
+
+
+@pytest.mark.parametrize("failing", ["whatsapp_keys", "whatsapp_auth"])
+async def test_creds_never_count_pre_keys_that_are_not_stored(
+    settings: Settings, company_id: str, db: Any, failing: str
 ) -> None:
-    async with pyaileys(settings, company_id, ALICE) as alice:
-
-        async def fail(data: SignalDataSet) -> None:
-            raise StoreUnavailable("writing: no answer")
-
-        monkeypatch.setattr(alice.auth.keys, "set", fail)
+    async with (
+        failing_client(settings) as client,
+        pyaileys(settings, company_id, ALICE, client=client.rest) as alice,
+    ):
+        client.failing.add(failing)
         with pytest.raises(StoreUnavailable):
             await alice.client.socket._upload_prekeys(5)
+        assert alice.sent == []
+        stored = {key_id for _, key_id in rows(db, alice)}
+        assert stored == ({"1", "2", "3", "4", "5"} if failing == "whatsapp_auth" else set())
+        assert stored_counters(db, company_id) == {1}
+        client.failing.clear()
+        await alice.client.socket.events.emit("creds.update", alice.client.socket.auth.creds)
+        assert stored_counters(db, company_id) == ({6} if failing == "whatsapp_auth" else {1})
+
+
+async def test_a_process_that_ends_between_pre_keys_and_creds_uploads_what_is_stored(
+    settings: Settings, company_id: str, db: Any
+) -> None:
+    async with (
+        failing_client(settings) as client,
+        pyaileys(settings, company_id, ALICE, client=client.rest) as alice,
+    ):
+        client.failing.add("whatsapp_auth")
+        with pytest.raises(StoreUnavailable):
+            await alice.client.socket._upload_prekeys(2)
     async with pyaileys(settings, company_id, ALICE) as alice:
-        assert alice.client.socket.auth.creds.next_pre_key_id == 6
+        uploaded = uploaded_keys(await alice.upload_pre_keys(3))
+        kept = await alice.auth.keys.get("pre-key", ["1", "2", "3"])
+    assert {key_id: key["public"] for key_id, key in kept.items()} == uploaded
+    assert stored_counters(db, company_id) == {4}
 
 
 async def test_creds_are_saved_on_creds_update(settings: Settings, company_id: str) -> None:

@@ -15,16 +15,19 @@ from WAeys.Defaults.index import default_connection_config
 from WAeys.Signal.whisper_text_protocol import PreKeyWhisperMessage
 from WAeys.Socket import make_socket
 from WAeys.Utils.auth_utils import make_memory_key_store
-from WAeys.Utils.signal import get_next_pre_keys_node
+from WAeys.Utils.signal import get_next_pre_keys, get_next_pre_keys_node
 from WAeys.Utils.validate_connection import encode_signed_device_identity
+from WAeys.WABinary.types import BinaryNode
 from WAeys.WAProto.WAProto import ADVSignedDeviceIdentity
 
-from supabase_auth_state import AuthState, use_supabase_auth_state
+from supabase_auth_state import AuthState, ConnectionEnd, SessionPool, use_supabase_auth_state
 from supabase_auth_state.codec.creds import init_auth_creds
 from supabase_auth_state.config import Settings
 from supabase_auth_state.errors import FamilyMismatch, StoreUnavailable
+from supabase_auth_state.rest.client import using_rest
 from supabase_auth_state.types import SignalDataSet
 from supabase_auth_state.waeys import WAeysState
+from tests.interop.failing_client import failing_client
 
 ALICE = "15550100001:1@s.whatsapp.net"
 BOB = "15550100002:2@s.whatsapp.net"
@@ -141,7 +144,8 @@ def socket_config(url: str, entries: dict[str, Any]) -> dict[str, Any]:
 async def waeys(
     settings: Settings, url: str, company_id: str, jid: str, **options: Any
 ) -> AsyncIterator[Device]:
-    async with use_supabase_auth_state(company_id, settings=settings, **options) as auth:
+    options.setdefault("settings", settings)
+    async with use_supabase_auth_state(company_id, **options) as auth:
         auth.creds["me"] = {"id": jid}
         state = WAeysState(auth)
         sock = make_socket(socket_config(url, state.config))
@@ -371,19 +375,68 @@ async def test_an_upload_has_its_pre_keys_and_never_hands_out_an_id_twice(
     assert (creds["nextPreKeyId"], creds["firstUnuploadedPreKeyId"]) == (11, 11)
 
 
-async def test_the_counters_are_durable_before_the_pre_keys_are(
-    settings: Settings, url: str, company_id: str, db: Any, monkeypatch: pytest.MonkeyPatch
+def stored_counters(db: Any, company_id: str) -> set[int]:
+    [(creds,)] = db.execute("select creds from whatsapp_auth where company_id = %s", [company_id])
+    return {creds["nextPreKeyId"], creds["firstUnuploadedPreKeyId"]}
+
+
+def uploaded_keys(node: Any) -> dict[str, bytes]:
+    """The public pre-keys that an upload hands to WhatsApp, by id."""
+    listed = next(child for child in node.content if child.tag == "list")
+    parts = [{part.tag: part.content for part in key.content} for key in listed.content]
+    return {str(int.from_bytes(part["id"], "big")): part["value"] for part in parts}
+
+
+@pytest.mark.parametrize("failing", ["whatsapp_keys", "whatsapp_auth"])
+async def test_creds_never_count_pre_keys_that_are_not_stored(
+    settings: Settings, url: str, company_id: str, db: Any, failing: str
 ) -> None:
-    async with waeys(settings, url, company_id, ALICE) as alice:
-
-        async def fail(data: SignalDataSet) -> None:
-            raise StoreUnavailable("writing: no answer")
-
-        monkeypatch.setattr(alice.auth.keys, "set", fail)
+    async with (
+        failing_client(settings) as client,
+        waeys(settings, url, company_id, ALICE, client=client.rest) as alice,
+    ):
+        client.failing.add(failing)
         with pytest.raises(StoreUnavailable):
             await alice.upload_pre_keys(5)
-    [(creds,)] = db.execute("select creds from whatsapp_auth where company_id = %s", [company_id])
-    assert creds["nextPreKeyId"] == 6
+        stored = {key_id for _, key_id in rows(db, alice)}
+        assert stored == ({"1", "2", "3", "4", "5"} if failing == "whatsapp_auth" else set())
+        assert stored_counters(db, company_id) == {1}
+        client.failing.clear()
+        alice.sock["ev"].emit("creds.update", {"routingInfo": b"1"})
+        await alice.state.flush()
+        assert stored_counters(db, company_id) == ({6} if failing == "whatsapp_auth" else {1})
+
+
+async def test_a_process_that_ends_between_pre_keys_and_creds_uploads_what_is_stored(
+    settings: Settings, url: str, company_id: str, db: Any
+) -> None:
+    async with failing_client(settings) as client:
+        first = await use_supabase_auth_state(company_id, client=client.rest)
+        client.failing.add("whatsapp_auth")
+        with pytest.raises(StoreUnavailable):
+            await WAeysState(first).keys.set({"pre-key": {"1": {"public": b"p", "private": b"q"}}})
+    async with waeys(settings, url, company_id, ALICE) as alice:
+        uploaded = uploaded_keys(await alice.upload_pre_keys(3))
+        kept = await alice.auth.keys.get("pre-key", ["1", "2", "3"])
+    assert {key_id: key["public"] for key_id, key in kept.items()} == uploaded
+    assert stored_counters(db, company_id) == {4}
+
+
+async def test_creds_emitted_inside_a_transaction_do_not_count_its_pre_keys(
+    settings: Settings, url: str, company_id: str, db: Any
+) -> None:
+    """As Baileys emits them, and WAeys will once its transactions work."""
+    async with waeys(settings, url, company_id, ALICE) as alice:
+        keys = {"creds": alice.state.creds, "keys": alice.state.keys}
+        async with alice.state.keys.transaction("upload"):
+            made = await get_next_pre_keys(keys, 5)
+            alice.sock["ev"].emit("creds.update", made["update"])
+            await alice.state.flush()
+            assert alice.state.creds["nextPreKeyId"] == 6
+            assert stored_counters(db, company_id) == {1}
+            assert rows(db, alice) == {}
+        assert len(rows(db, alice)) == 5
+        assert stored_counters(db, company_id) == {6}
 
 
 async def test_an_account_keeps_baileys_form_in_the_rows_and_is_bytes_for_waeys(
@@ -436,3 +489,47 @@ async def test_rows_of_another_family_are_refused(settings: Settings, company_id
     ) as auth:
         with pytest.raises(FamilyMismatch, match=r"'pyaileys'.*'baileys'"):
             WAeysState(auth)
+
+
+@pytest.mark.parametrize(
+    ("attrs", "facts"),
+    [
+        ({"reason": "403"}, (403, "quarantined", None)),
+        (
+            {"reason": "402", "code": "101", "expire": "86400"},
+            (402, "yielded", pytest.approx(86400, abs=60)),
+        ),
+    ],
+)
+async def test_a_pool_leaves_an_account_alone_that_whatsapp_refuses(
+    settings: Settings, url: str, company_id: str, attrs: dict[str, str], facts: Any
+) -> None:
+    ends: asyncio.Queue[ConnectionEnd] = asyncio.Queue()
+
+    async def connect(company: str, auth: AuthState) -> dict[str, Any]:
+        state = WAeysState(auth)
+        sock: dict[str, Any] = make_socket(socket_config(url, state.config))
+        state.attach(sock)
+
+        def on_update(update: dict[str, Any]) -> None:
+            if update.get("connection") == "close":
+                pool.report(company, update["lastDisconnect"]["error"], session=sock)
+
+        sock["ev"].on("connection.update", on_update)
+        return sock
+
+    def on_end(company: str, end: ConnectionEnd) -> None:
+        ends.put_nowait(end)
+
+    def close_session(sock: dict[str, Any]) -> Any:
+        return sock["end"](None)
+
+    async with (
+        using_rest(settings) as rest,
+        SessionPool(connect, client=rest, close_session=close_session, on_end=on_end) as pool,
+    ):
+        sock = await pool.get(company_id)
+        sock["ws"].emit("CB:failure", BinaryNode("failure", attrs))
+        end = await asyncio.wait_for(ends.get(), 30)
+        assert (end.code, end.status, end.retry_after) == facts
+        assert pool.status() == {company_id: end.status}

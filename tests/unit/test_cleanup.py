@@ -9,8 +9,10 @@ import pytest
 from supabase_auth_state.cleanup import (
     CLEANUP_LEASE,
     CleanupReport,
+    CleanupWorker,
     parse_interval,
     run_cleanup,
+    schedule_cleanup,
     start_automatic_cleanup,
 )
 from supabase_auth_state.errors import (
@@ -20,6 +22,7 @@ from supabase_auth_state.errors import (
     StoreUnavailable,
 )
 from supabase_auth_state.rest.backoff import Timing
+from tests.eager import eager_task_factory
 
 NAMED = {"company_id": CLEANUP_LEASE}
 STATS = {"rows": 7, "bytes": 700, "expired": 0, "by_type": {}, "by_company": []}
@@ -46,11 +49,23 @@ class FakeRest:
         self.owner: str | None = None
         self.calls: list[str] = []
         self.closed = False
+        self.stats: Any = STATS
 
     async def rpc(self, function: str, params: dict[str, Any], **options: Any) -> Any:
         self.calls.append(function)
         await asyncio.sleep(0)
-        return await getattr(self, function)(**params)
+        answer = await getattr(self, function)(**params)
+        if not options.get("is_right", lambda _: True)(answer):
+            raise StoreUnavailable("not the answer to this request")
+        return answer
+
+    async def ask(
+        self, function: str, company_id: str, params: dict[str, Any], **options: Any
+    ) -> Any:
+        return await self.rpc(function, params)
+
+    async def do(self, function: str, params: dict[str, Any], **options: Any) -> None:
+        await self.rpc(function, params)
 
     async def acquire_whatsapp_lease(self, **params: Any) -> dict[str, Any]:
         if self.owner is not None:
@@ -62,16 +77,19 @@ class FakeRest:
         self.owner = None
         return True
 
-    async def cleanup_expired_whatsapp_keys(self, p_batch_size: int) -> int:
+    async def cleanup_expired_whatsapp_keys(self, p_batch_size: int) -> Any:
         batch = self.batches.pop(0) if self.batches else 0
         if isinstance(batch, Exception):
             raise batch
         if isinstance(batch, SlowBatch):
             return await batch.run()
-        return int(batch)
+        return batch
 
-    async def whatsapp_storage_stats(self) -> dict[str, Any]:
-        return STATS
+    async def whatsapp_storage_stats(self) -> Any:
+        return self.stats
+
+    async def schedule_whatsapp_cleanup(self, **params: Any) -> Any:
+        return self.stats
 
     async def in_background(self, work: Any) -> None:
         await work
@@ -105,8 +123,11 @@ class FakeTime:
         return pause
 
 
-@pytest.fixture
-def time() -> FakeTime:
+@pytest.fixture(params=["lazy", "eager"])
+async def time(request: pytest.FixtureRequest) -> FakeTime:
+    """A time of the test's own, where tasks begin later or at once."""
+    if request.param == "eager":
+        asyncio.get_running_loop().set_task_factory(eager_task_factory)
     return FakeTime()
 
 
@@ -180,6 +201,24 @@ async def test_a_run_that_fails_gives_the_lease_back() -> None:
     assert rest.owner is None
 
 
+@pytest.mark.parametrize("answer", [None, [], {}, "5000", True, 1.5])
+async def test_an_answer_that_is_no_number_of_rows_is_no_answer(answer: Any) -> None:
+    rest: Any = FakeRest(answer)
+    with pytest.raises(StoreUnavailable):
+        await run_cleanup(rest)
+    assert rest.owner is None
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, "accepted"])
+async def test_an_answer_that_is_no_statistics_is_no_answer(answer: Any) -> None:
+    rest: Any = FakeRest()
+    rest.stats = answer
+    with pytest.raises(StoreUnavailable):
+        await run_cleanup(rest)
+    with pytest.raises(StoreUnavailable):
+        await schedule_cleanup(rest)
+
+
 # start_automatic_cleanup
 
 
@@ -216,6 +255,17 @@ async def test_outages_are_survived_with_growing_pauses_up_to_the_interval(
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
 
 
+async def test_a_fault_of_another_kind_is_survived_and_logged_without_its_text(
+    time: FakeTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    rest: Any = FakeRest(KeyError("noiseKey=abc"), 3)
+    async with start_automatic_cleanup("90s", client=rest, timing=time.timing) as worker:
+        assert [await time.next_pause() for _ in range(3)] == [30.0, 22.5, 90.0]
+        assert worker.last_report is not None
+    assert "clean-up: failed, and is tried again (KeyError)" in caplog.text
+    assert "noiseKey" not in caplog.text
+
+
 async def test_another_process_at_it_is_no_failure(
     time: FakeTime, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -225,7 +275,7 @@ async def test_another_process_at_it_is_no_failure(
     async with start_automatic_cleanup("6h", client=rest, timing=time.timing) as worker:
         assert [await time.next_pause() for _ in range(2)] == [30.0, 21600.0]
         assert worker.last_report is None
-    assert "clean-up: another/1 is at it" in caplog.text
+    assert "clean-up: skipped, because another/1 is cleaning up now" in caplog.text
 
 
 async def test_stop_between_runs_ends_at_once_and_leaves_no_task(time: FakeTime) -> None:
@@ -273,6 +323,59 @@ async def test_stop_during_a_request_that_never_ends_gives_it_up_and_the_lease_b
     assert rest.owner is None
 
 
+async def test_a_stop_that_is_given_up_gives_the_batch_up_and_the_lease_back(
+    time: FakeTime,
+) -> None:
+    before = asyncio.all_tasks()
+    batch = SlowBatch()
+    rest: Any = FakeRest(batch)
+    worker = start_automatic_cleanup("6h", client=rest, timing=time.timing)
+    await time.next_pause()
+    await batch.begun.wait()
+    stopping = asyncio.create_task(worker.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    await asyncio.wait({stopping})
+    await worker.stop()
+    assert rest.owner is None
+    assert asyncio.all_tasks() == before
+
+
+def test_a_worker_is_refused_in_a_second_event_loop_and_without_one() -> None:
+    rest: Any = FakeRest()
+
+    async def start() -> CleanupWorker:
+        return start_automatic_cleanup("6h", client=rest)
+
+    async def stop() -> None:
+        await worker.stop()
+
+    worker = asyncio.run(start())
+    with pytest.raises(ConfigurationError, match="another event loop"):
+        asyncio.run(stop())
+    with pytest.raises(ConfigurationError, match="in a coroutine"):
+        start_automatic_cleanup("6h", client=rest)
+
+
+async def test_a_plain_with_says_async_with(time: FakeTime) -> None:
+    rest: Any = FakeRest()
+    async with start_automatic_cleanup("6h", client=rest, timing=time.timing) as worker:
+        plain: Any = worker
+        with pytest.raises(TypeError, match="write `async with`"), plain:
+            pass
+
+
+async def test_a_worker_is_refused_after_a_fork(
+    time: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest: Any = FakeRest()
+    async with start_automatic_cleanup("6h", client=rest, timing=time.timing) as worker:
+        with monkeypatch.context() as child:
+            child.setattr("os.getpid", lambda: -1)
+            with pytest.raises(ConfigurationError, match="forked"):
+                await worker.stop()
+
+
 async def test_a_client_of_the_users_own_is_left_open(time: FakeTime) -> None:
     rest: Any = FakeRest()
     async with start_automatic_cleanup("6h", client=rest, timing=time.timing):
@@ -290,17 +393,18 @@ async def test_connections_opened_here_are_closed(
     assert rest.closed
 
 
+@pytest.mark.parametrize("error", [OSError("disk full"), asyncio.CancelledError(), GeneratorExit()])
 async def test_a_failing_on_report_does_not_end_the_clean_up(
-    time: FakeTime, caplog: pytest.LogCaptureFixture
+    time: FakeTime, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     def on_report(report: CleanupReport) -> None:
-        raise OSError("disk full")
+        raise error
 
     rest: Any = FakeRest()
     async with start_automatic_cleanup("6h", client=rest, on_report=on_report, timing=time.timing):
         for _ in range(3):
             await time.next_pause()
-    assert caplog.text.count("on_report failed (OSError)") == 2
+    assert caplog.text.count(f"on_report failed ({type(error).__name__})") == 2
 
 
 async def test_a_bad_interval_is_refused_before_anything_is_opened(

@@ -21,9 +21,10 @@ class Auth:
     company_id = "962302"
     family = "baileys"
 
-    def __init__(self) -> None:
+    def __init__(self, log: list[object]) -> None:
         self.creds: Creds = {"nextPreKeyId": 1}
         self.saved: list[Creds] = []
+        self._log = log
         self.failure: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -34,11 +35,48 @@ class Auth:
         if self.failure is not None:
             raise self.failure
         self.saved.append(creds)
+        self._log.append({"nextPreKeyId": creds["nextPreKeyId"]})
+
+
+class Store:
+    """A key store that keeps the ids of pre-keys, can fail, and can be slow."""
+
+    def __init__(self, log: list[object]) -> None:
+        self.rows: set[str] = set()
+        self.failure: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.written = asyncio.Event()
+        self._log = log
+
+    async def get(self, type: str, ids: Any) -> dict[str, Any]:
+        return {}
+
+    async def set(self, data: SignalDataSet) -> None:
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        self._log.append(data)
+        self.rows.update(data.get("pre-key", {}))
+        self.written.set()
+
+    async def clear(self) -> None: ...
 
 
 @pytest.fixture
-def auth() -> Auth:
-    return Auth()
+def log() -> list[object]:
+    """What was stored, in order: sets, and creds as far as they count pre-keys."""
+    return []
+
+
+@pytest.fixture
+def auth(log: list[object]) -> Auth:
+    return Auth(log)
+
+
+@pytest.fixture
+def store(log: list[object]) -> Store:
+    return Store(log)
 
 
 @pytest.fixture
@@ -46,9 +84,32 @@ def live() -> Creds:
     return {"nextPreKeyId": 1, "advSecretKey": SECRET}
 
 
+class Adapter:
+    """Keys and creds of a client, connected as the adapters do it."""
+
+    def __init__(self, store: Store, auth: Auth, live: Creds) -> None:
+        self._live = live
+        self.keys = ClientKeys(store, self._count)
+        self.saver = CredsSaver(cast(Any, auth), following(live), self.keys)
+
+    async def _count(self, next_id: int) -> None:
+        self._live["nextPreKeyId"] = max(next_id, self._live["nextPreKeyId"])
+        await self.saver.save()
+
+
 @pytest.fixture
-def saver(auth: Auth, live: Creds) -> CredsSaver:
-    return CredsSaver(cast(Any, auth), following(live))
+def adapter(store: Store, auth: Auth, live: Creds) -> Adapter:
+    return Adapter(store, auth, live)
+
+
+@pytest.fixture
+def keys(adapter: Adapter) -> ClientKeys:
+    return adapter.keys
+
+
+@pytest.fixture
+def saver(adapter: Adapter) -> CredsSaver:
+    return adapter.saver
 
 
 def following(live: Creds) -> Callable[[Creds], None]:
@@ -93,27 +154,90 @@ async def test_a_save_in_the_background_that_fails_is_logged_and_raised_by_flush
     assert auth.saved == [live]
 
 
-async def test_the_counters_are_durable_before_new_pre_keys_are() -> None:
-    order: list[object] = []
+def pre_keys(*ids: int) -> SignalDataSet:
+    return {"pre-key": {str(key_id): {"private": SECRET} for key_id in ids}}
 
-    class Store:
-        async def get(self, type: str, ids: Any) -> dict[str, Any]:
-            return {}
 
-        async def set(self, data: SignalDataSet) -> None:
-            order.append(data)
+async def test_new_pre_keys_are_stored_before_the_creds_that_count_them(
+    keys: ClientKeys, auth: Auth, store: Store, log: list[object]
+) -> None:
+    await keys.set(pre_keys(9, 10, 8))
+    assert log == [pre_keys(9, 10, 8), {"nextPreKeyId": 11}]
 
-        async def clear(self) -> None: ...
 
-    async def reserve(next_id: int) -> None:
-        order.append(next_id)
-
-    keys = ClientKeys(Store(), reserve)
-    minted = {"pre-key": {"9": {}, "10": {}, "8": {}}}
+async def test_only_new_pre_keys_are_counted(keys: ClientKeys, log: list[object]) -> None:
     used = {"pre-key": {"7": None}, "session": {"a.0": {}}}
-    await keys.set(minted)
     await keys.set(used)
-    assert order == [11, minted, used]
+    await keys.set({"pre-key": {"not a number": {}}})
+    assert log == [used, {"pre-key": {"not a number": {}}}]
+
+
+async def test_a_set_returns_after_the_counters_are_stored_and_fails_with_them(
+    keys: ClientKeys, auth: Auth, store: Store
+) -> None:
+    auth.failure = StoreUnavailable("no answer")
+    with pytest.raises(StoreUnavailable):
+        await keys.set(pre_keys(1, 2))
+    assert store.rows == {"1", "2"}
+    auth.failure = None
+    auth.gate.clear()
+    setting = asyncio.create_task(keys.set(pre_keys(3)))
+    await store.written.wait()
+    await asyncio.sleep(0)
+    assert not setting.done()
+    auth.gate.set()
+    await setting
+    assert auth.saved[-1]["nextPreKeyId"] == 4
+
+
+async def test_creds_saved_while_pre_keys_are_on_their_way_do_not_count_them(
+    keys: ClientKeys, saver: CredsSaver, auth: Auth, live: Creds, store: Store
+) -> None:
+    """As when a client emits ``creds.update`` inside the transaction that makes the pre-keys."""
+    store.gate.clear()
+    async with keys.transaction("upload"):
+        await keys.set(pre_keys(1, 2, 3))
+        live.update(nextPreKeyId=4, firstUnuploadedPreKeyId=4)
+        await saver.save()
+        assert auth.saved[-1] == {**live, "nextPreKeyId": 1, "firstUnuploadedPreKeyId": 1}
+        store.gate.set()
+    assert auth.saved[-1] == live
+    assert live["nextPreKeyId"] == 4
+
+
+@pytest.mark.parametrize("how", ["commit", "block"])
+async def test_pre_keys_that_could_not_be_stored_are_never_counted(
+    keys: ClientKeys, saver: CredsSaver, auth: Auth, live: Creds, store: Store, how: str
+) -> None:
+    async def upload() -> None:
+        async with keys.transaction("upload"):
+            await keys.set(pre_keys(1, 2, 3))
+            live["nextPreKeyId"] = 4
+            if how == "block":
+                raise StoreUnavailable("no answer")
+
+    store.failure = StoreUnavailable("no answer") if how == "commit" else None
+    with pytest.raises(StoreUnavailable):
+        await upload()
+    store.failure = None
+    await saver.save()
+    assert auth.saved[-1]["nextPreKeyId"] == 1
+    await keys.set(pre_keys(4, 5))
+    assert auth.saved[-1]["nextPreKeyId"] == 6
+    assert keys.first_not_stored is None
+
+
+async def test_fewer_pre_keys_at_the_second_try_leave_the_others_uncounted(
+    keys: ClientKeys, saver: CredsSaver, auth: Auth, live: Creds, store: Store
+) -> None:
+    store.failure = StoreUnavailable("no answer")
+    with pytest.raises(StoreUnavailable):
+        await keys.set(pre_keys(1, 2, 3))
+    store.failure = None
+    await keys.set(pre_keys(1))
+    live["nextPreKeyId"] = 4
+    await saver.save()
+    assert auth.saved[-1]["nextPreKeyId"] == 2
 
 
 def test_another_family_is_refused_by_an_error_that_names_both(auth: Auth) -> None:

@@ -13,6 +13,7 @@ from supabase_auth_state.errors import (
     PoolError,
     SessionBackoff,
 )
+from supabase_auth_state.pool.ends import CompanyState, ConnectionEnd
 from supabase_auth_state.pool.session_pool import SessionPool
 from tests.unit.simulated_pool import Factory, Session, World, gate, idle, new_world
 
@@ -28,12 +29,15 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
 
 
 class BaileysError(Exception):
-    def __init__(self, code: object) -> None:
+    def __init__(self, code: int, data: object = None) -> None:
         self.statusCode = code
+        self.data = data
 
 
 class HttpError(Exception):
-    status_code = 440
+    """Of any HTTP library, about any server."""
+
+    status_code = 403
 
 
 async def test_401_quarantines_the_company_until_it_is_reinstated(world: World) -> None:
@@ -49,6 +53,70 @@ async def test_401_quarantines_the_company_until_it_is_reinstated(world: World) 
         await pool.get("962302")
     pool.reinstate("962302")
     assert await pool.get("962302") is factory.made[1]
+
+
+@pytest.mark.parametrize("code", [401, 403, 406])
+async def test_a_refused_account_is_not_tried_again_until_it_is_reinstated(
+    world: World, code: int
+) -> None:
+    factory = Factory()
+    pool = world.pool(factory)
+    pool.serve(["962302"], every=30.0)
+    await idle()
+    pool.report("962302", code)
+    for _ in range(100):
+        await world.time.advance(1000.0)
+    assert len(factory.calls) == 1
+    assert pool.status() == {"962302": "quarantined"}
+    with pytest.raises(CompanyQuarantined, match=rf"962302.*{code}.*reinstate"):
+        await pool.get("962302")
+    pool.reinstate("962302")
+    await world.time.advance(30.0)
+    assert pool.status() == {"962302": "up"}
+
+
+@pytest.mark.parametrize("code", [402, 405, 409, 411, 440])
+async def test_an_account_that_waiting_may_cure_is_left_alone_for_a_long_pause(
+    world: World, code: int
+) -> None:
+    factory = Factory()
+    pool = world.pool(factory, yield_base=400.0)
+    pool.serve(["962302"], every=30.0)
+    await idle()
+    pool.report("962302", code)
+    for _ in range(9):
+        await world.time.advance(30.0)
+    assert len(factory.calls) == 1
+    assert pool.status() == {"962302": "yielded"}
+    with pytest.raises(SessionBackoff, match=rf"962302.*{code}.*reinstate"):
+        await pool.get("962302")
+    await world.time.advance(31.0)
+    assert pool.status() == {"962302": "up"}
+
+
+async def test_a_ban_with_an_end_is_waited_for(world: World) -> None:
+    pool = world.pool(Factory())
+    await pool.get("962302")
+    pool.report("962302", BaileysError(402, {"expire": "86400"}))
+    assert pool.status_of("962302").retry_after == 86400.0
+    await world.time.advance(86399.0)
+    with pytest.raises(SessionBackoff, match=r"402, temporarily banned.*for 1 s"):
+        await pool.get("962302")
+    await world.time.advance(1.0)
+    await pool.get("962302")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(BaileysError(403), "quarantined"), (HttpError(), "down")]
+)
+async def test_a_refusal_may_be_raised_by_the_factory(
+    world: World, error: Exception, status: str
+) -> None:
+    pool = world.pool(Factory(error))
+    with pytest.raises(type(error)):
+        await pool.get("962302")
+    assert pool.status() == {"962302": status}
+    assert world.database.owners == {}
 
 
 async def test_440_yields_and_does_not_fight(world: World) -> None:
@@ -320,6 +388,147 @@ async def test_an_old_sessions_report_does_not_end_the_one_being_made(world: Wor
     pool.report("962302", 401, session=old)
     making.set_result(None)
     assert await pool.get("962302") is factory.made[1]
+
+
+async def test_an_old_sessions_report_says_nothing_of_a_factory_that_fails(world: World) -> None:
+    making = gate()
+    factory = Factory(None, making)
+    pool = world.pool(factory)
+    old = await pool.get("962302")
+    pool.report("962302", 515, session=old)
+    await idle()
+    pool.report("962302", 401, session=old)
+    making.set_exception(OSError("no route"))
+    with pytest.raises(OSError, match="no route"):
+        await pool.get("962302")
+    assert pool.status() == {"962302": "opening"}
+
+
+async def test_a_session_may_end_before_its_factory_returns_it(world: World) -> None:
+    class Client:
+        async def connect(self) -> None:
+            pool.report("962302", 403, session=self)
+            raise ConnectionError("closed")
+
+    async def connect(company_id: str, auth: Any) -> Any:
+        await Client().connect()
+
+    pool = world.pool(connect)
+    with pytest.raises(ConnectionError):
+        await pool.get("962302")
+    assert pool.status() == {"962302": "quarantined"}
+
+
+# What an operator hears
+
+
+class Listener:
+    """Keeps what on_end is called with."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, ConnectionEnd]] = []
+
+    def __call__(self, company_id: str, end: ConnectionEnd) -> None:
+        self.heard.append((company_id, end))
+
+    @property
+    def facts(self) -> list[tuple[int | None, str, str, float | None]]:
+        return [(end.code, end.reason, end.status, end.retry_after) for _, end in self.heard]
+
+
+async def test_an_end_is_told_with_its_reason_and_what_follows(world: World) -> None:
+    listener = Listener()
+    pool = world.pool(Factory(), on_end=listener, yield_base=400.0)
+    for code in (515, 428, 440):
+        session = await pool.get("962302")
+        pool.report("962302", code, session=session)
+        await idle()
+        assert pool.status_of("962302").last_end == listener.heard[-1][1]
+        await world.time.advance(1.0)
+    await world.time.advance(10**4)
+    await pool.get("962302")
+    pool.report("962302", 403)
+    await idle()
+    assert listener.facts == [
+        (515, "restart required", "opening", 0.0),
+        (428, "connection closed", "opening", 0.75),
+        (440, "replaced by another connection", "yielded", 600.0),
+        (403, "banned, or its phone was logged out", "quarantined", None),
+    ]
+    assert {company_id for company_id, _ in listener.heard} == {"962302"}
+    assert all(end.at.tzinfo is not None for _, end in listener.heard)
+
+
+async def test_an_attempt_that_fails_and_a_lost_lease_are_told_too(world: World) -> None:
+    listener = Listener()
+    pool = world.pool(Factory(OSError("noiseKey=abc")), on_end=listener)
+    with pytest.raises(OSError, match="noiseKey"):
+        await pool.get("962302")
+    await world.time.advance(1.0)
+    session = await pool.get("962302")
+    session.auth.lease.lost.set()
+    await idle()
+    assert listener.facts == [
+        (None, "OSError", "down", 0.75),
+        (None, "the lease was lost", "opening", 1.5),
+    ]
+
+
+async def test_a_close_and_a_company_owned_elsewhere_are_no_ends(world: World) -> None:
+    listener = Listener()
+    here, there = world.pool(Factory(), on_end=listener), world.pool(Factory(), owner="there")
+    await here.get("962302")
+    await here.close("962302")
+    await there.get("962302")
+    with pytest.raises(LeaseHeld):
+        await here.get("962302")
+    assert listener.heard == []
+    assert here.status_of("962302") == CompanyState("down", 0.0, None)
+
+
+async def test_a_listener_may_be_async_and_close_or_reinstate_the_company(world: World) -> None:
+    async def on_end(company_id: str, end: ConnectionEnd) -> None:
+        await pool.close(company_id)
+        pool.reinstate(company_id)
+        done.set_result(None)
+
+    done = gate()
+    factory = Factory()
+    pool = world.pool(factory, on_end=on_end)
+    await pool.get("962302")
+    pool.report("962302", 401)
+    await done
+    assert await pool.get("962302") is factory.made[1]
+
+
+@pytest.mark.parametrize("error", [OSError("noiseKey=abc"), asyncio.CancelledError()])
+async def test_a_listener_that_fails_is_logged(
+    world: World, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    def on_end(company_id: str, end: ConnectionEnd) -> None:
+        raise error
+
+    factory = Factory()
+    pool = world.pool(factory, on_end=on_end)
+    await pool.get("962302")
+    pool.report("962302", 515)
+    assert await pool.get("962302") is factory.made[1]
+    await idle()
+    assert "company 962302: on_end failed" in caplog.text
+    assert "noiseKey" not in caplog.text
+
+
+async def test_the_state_of_a_company_says_when_it_may_be_tried(world: World) -> None:
+    pool = world.pool(Factory(OSError("1")))
+    assert pool.status_of("962302") == CompanyState("down", 0.0, None)
+    with pytest.raises(OSError, match="1"):
+        await pool.get("962302")
+    await world.time.advance(0.5)
+    state = pool.status_of("962302")
+    assert (state.status, state.retry_after) == ("down", 0.25)
+    await world.time.advance(0.5)
+    await pool.get("962302")
+    assert pool.status_of("962302") == CompanyState("up", 0.0, state.last_end)
 
 
 # Leases

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,9 +19,11 @@ from supabase_auth_state import (
     Settings,
     StoreUnavailable,
     UnreadKeyError,
+    open_rest,
     use_supabase_auth_state,
 )
-from tests.canned import TIME, answered, receipt, stock_client, stored
+from supabase_auth_state.rest.backoff import Timing
+from tests.canned import TIME, answered, receipt, released, stock_client, stored
 
 URL = "http://project.test/rest/v1"
 STORED = {
@@ -40,16 +43,13 @@ class Project:
         self.fence = mock.post(f"{URL}/rpc/fence_whatsapp_writer").mock(side_effect=receipt)
         mock.post(f"{URL}/rpc/fetch_whatsapp_creds").mock(
             side_effect=lambda request: answered(
-                request, creds={}, client_family="baileys", has_keys=True, token=6
+                request, creds={}, client_family="baileys", has_keys=True, epoch=6
             )
         )
-        granted = {"company_id": "c", "token": 7, "expires_at": "later", "lapses": 0}
         mock.post(f"{URL}/rpc/acquire_whatsapp_lease").mock(
-            return_value=httpx.Response(200, json=granted)
+            side_effect=lambda request: answered(request, token=7, expires_at="later", lapses=0)
         )
-        mock.post(f"{URL}/rpc/release_whatsapp_lease").mock(
-            return_value=httpx.Response(200, json=True)
-        )
+        mock.post(f"{URL}/rpc/release_whatsapp_lease").mock(side_effect=released)
         self.requests = mock.calls
         self.hot: Any = {"session": STORED["session"]}
 
@@ -75,12 +75,21 @@ def project() -> Any:
         yield Project(mock)
 
 
-SETTINGS = Settings(url="http://project.test", key="sb_secret_x", timeout=0.01, give_up_after=0)
+SETTINGS = Settings(url="http://project.test", key="sb_secret_x", timeout=30, give_up_after=0)
 
 
 def opened_on_httpx(**options: Any) -> Any:
+    """Open the company on httpx's own transport; waiting takes no time."""
+    skipped = [0.0]
+
+    async def skip(seconds: float) -> None:
+        skipped[0] += seconds
+        await asyncio.sleep(0)
+
+    timing = Timing(now=lambda: time.monotonic() + skipped[0], sleep=skip)
     client = stock_client("http://project.test", "sb_secret_x")
-    return use_supabase_auth_state("c", client=client, settings=SETTINGS, **options)
+    rest = open_rest(SETTINGS, client=client, timing=timing)
+    return use_supabase_auth_state("c", client=rest, **options)
 
 
 @pytest.fixture
@@ -286,7 +295,7 @@ async def test_every_commit_has_a_number_and_the_lease(project: Project, owner: 
     assert all(float(headers["x-whatsapp-deadline"]) >= TIME for headers in sent[1:])
 
 
-async def test_without_a_lease_a_commit_names_the_last_owner_it_knows(
+async def test_without_a_lease_a_commit_names_the_epoch_it_has_opened(
     project: Project, auth: AuthState
 ) -> None:
     await auth.keys.set({"session": {"1.0": {}}})

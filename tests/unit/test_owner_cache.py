@@ -75,11 +75,24 @@ def test_a_read_that_began_before_a_write_does_not_undo_it(cache: OwnerCache) ->
     assert cache.get(*MAPPING) == "fine"
 
 
-def test_a_read_that_began_before_an_uncertain_write_is_not_remembered(cache: OwnerCache) -> None:
-    reading = cache.begin_read()
-    cache.forget([SESSION])
-    cache.end_read(reading, {SESSION: "old"})
+@pytest.mark.parametrize("refs", [[SESSION], None], ids=["its key", "every key"])
+def test_while_a_write_is_under_way_its_keys_are_not_remembered(
+    cache: OwnerCache, refs: list[tuple[str, str]] | None
+) -> None:
+    remember(cache, SESSION, "old")
+    before = cache.begin_read()
+    cache.begin_write(refs)
     assert cache.get(*SESSION) is None
+    during, after = cache.begin_read(), cache.begin_read()
+    cache.end_read(during, {SESSION: "old"})
+    assert cache.get(*SESSION) is None
+    cache.end_write()
+    cache.end_read(before, {SESSION: "old"})
+    assert cache.get(*SESSION) is None
+    cache.end_read(after, {SESSION: "read after it had begun"})
+    assert cache.get(*SESSION) == "read after it had begun"
+    cache.put(SESSION, Stored(b'"new"'))
+    assert cache.get(*SESSION) == "new"
 
 
 def test_a_read_that_began_before_everything_was_forgotten_is_not_remembered(
@@ -156,7 +169,8 @@ def test_the_count_of_bytes_is_right_after_all_kinds_of_changes(cache: OwnerCach
         else:
             remember(cache, ref, {"n": [n] * (n % 20)})
         if n % 11 == 0:
-            cache.forget([ref])
+            cache.begin_write([ref])
+            cache.end_write()
     assert cache.bytes == sum(entry[2] for entry in cache._entries.values())
     cache.clear()
     assert (cache.bytes, len(cache)) == (0, 0)

@@ -1,4 +1,4 @@
-"""Whatever the functions do that a pool is given, it harms one company at most, and that one once."""
+"""Functions that a pool is given raise anything, or hang: one company is harmed, once."""
 
 from __future__ import annotations
 
@@ -85,7 +85,11 @@ async def test_a_factory_that_raises_no_exception_fails_its_waiters_once(
         return Factory(error)(company_id, auth)
 
     factories: list[Any] = [bad]
-    pool = world.pool(lambda *args: (factories.pop() if factories else good)(*args))
+
+    def bad_once(company_id: str, auth: Any) -> Any:
+        return (factories.pop() if factories else good)(company_id, auth)
+
+    pool = world.pool(bad_once)
     errors = await outcomes(pool, "962302")
     assert [type(each) for each in errors] == [PoolError] * 3
     assert str(errors[0]) == f"company '962302': the factory {message}"
@@ -368,7 +372,7 @@ async def test_a_session_that_does_not_close_holds_up_no_company(
         assert not again.done()
         await world.time.advance(30.0)
     assert (await again)[1] is factory.made[1]
-    assert "962302: closing the session" in caplog.text
+    assert "962302: closing the session has not ended within 30 s" in caplog.text
     stubborn.end.set_result(None)
 
 

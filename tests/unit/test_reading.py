@@ -77,4 +77,5 @@ def test_any_other_document_is_not_encoded_twice(document: Any) -> None:
 
 
 def test_a_reason_has_the_place_before_it() -> None:
-    assert reason_of(Malformed("is missing", "public", "keyPair")) == "keyPair: public: is missing"
+    assert reason_of(Malformed("is bad", "\ud83d", "\x1b[31m")) == "\\x1b[31m.\\ud83d: is bad"
+    assert reason_of(Malformed("is missing", "public", "keyPair")) == "keyPair.public: is missing"

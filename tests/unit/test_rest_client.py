@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import AsyncIterator
 from typing import Any
@@ -26,7 +27,7 @@ from supabase_auth_state import (
 )
 from supabase_auth_state.rest.backoff import Timing
 from supabase_auth_state.rest.requests import Commit
-from tests.canned import TIME, answered, stock_client, stored
+from tests.canned import TIME, answered, receipt, stock_client, stored
 
 URL = "http://project.test"
 KEY = "sb_secret_do-not-print-me"
@@ -152,6 +153,13 @@ async def test_what_may_pass_is_tried_again_writes_as_well_as_reads(
     first, second = (call.request for call in write_route.calls)
     assert first.content == second.content
     assert first.headers["x-whatsapp-commit"] == second.headers["x-whatsapp-commit"] == "0a:1"
+
+
+def receipted(request: httpx.Request) -> httpx.Response:
+    """Answer a function that writes as the first request of the writer 0a."""
+    answer = receipt(request)
+    answer.headers["x-whatsapp-receipt"] = f"0a:1:{TIME}"
+    return answer
 
 
 def next_of(answers: list[Any], request: httpx.Request) -> httpx.Response:
@@ -286,7 +294,7 @@ async def test_where_no_receipt_is_passed_on_the_stored_number_is_asked_for(
     if number == 1:
         await write(rest)
     else:
-        with pytest.raises(StoreUnavailable, match="did not store"):
+        with pytest.raises(StoreUnavailable, match="did not execute"):
             await write(rest)
 
 
@@ -308,6 +316,42 @@ async def test_the_deadline_is_a_time_of_the_database(rest: Rest, api: Any, cloc
     assert float(route.calls[0].request.headers["x-whatsapp-deadline"]) == TIME + 130
 
 
+async def test_a_clock_that_is_ahead_is_set_by_the_first_receipt(
+    rest: Rest, api: Any, clock: Clock
+) -> None:
+    # The database's time is that of its answers; this machine's is another one.
+    route = api.post(READ).mock(side_effect=receipted)
+    for _ in range(2):
+        await rest.rpc("f", {"p_company_id": "c"}, commit=commit())
+    deadlines = [float(call.request.headers["x-whatsapp-deadline"]) for call in route.calls]
+    assert abs(deadlines[0] - time.time()) < 3600
+    assert deadlines[1] == TIME + 30
+
+
+async def test_an_answer_with_the_receipt_of_another_request_is_none(rest: Rest, api: Any) -> None:
+    route = api.post(READ).mock(side_effect=receipted)
+    with pytest.raises(StoreUnavailable, match="another request"):
+        await rest.rpc("f", {"p_company_id": "c"}, commit=commit(2))
+    assert max(float(call.request.headers["x-whatsapp-deadline"]) for call in route.calls) < TIME
+
+
+@pytest.mark.parametrize("number", [1, 0])
+async def test_a_result_that_proves_nothing_takes_a_receipt(
+    rest: Rest, api: Any, number: int
+) -> None:
+    api.post(READ).respond(json=True)
+    last = api.post(f"{URL}/rest/v1/rpc/whatsapp_last_commit").respond(
+        json={"company_id": "c", "writer": "0a", "number": number}
+    )
+    call = rest.do("f", {}, commit=commit(), give_up_after=30)
+    if number:
+        assert await call is None
+    else:
+        with pytest.raises(StoreUnavailable, match="did not execute"):
+            await call
+    assert last.called
+
+
 async def test_a_clock_that_is_wrong_is_set_by_the_refusal(rest: Rest, api: Any) -> None:
     late = answer(
         408,
@@ -321,6 +365,16 @@ async def test_a_clock_that_is_wrong_is_set_by_the_refusal(rest: Rest, api: Any)
     assert deadlines[1] == pytest.approx(TIME + 30, abs=1)
 
 
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+async def test_a_refusal_of_a_gateway_is_told_when_no_copy_can_land(
+    rest: Rest, api: Any, clock: Clock, status: int
+) -> None:
+    api.post(url__startswith=WRITE).mock(return_value=httpx.Response(status, html="<h1>No</h1>"))
+    with pytest.raises(StoreError):
+        await write(rest)
+    assert clock.time - 1000 >= 30
+
+
 @pytest.mark.parametrize("status", [401, 403, 409])
 async def test_a_refusal_after_an_unknown_outcome_is_told_when_no_copy_can_land(
     rest: Rest, api: Any, clock: Clock, status: int
@@ -328,6 +382,44 @@ async def test_a_refusal_after_an_unknown_outcome_is_told_when_no_copy_can_land(
     answers: list[Any] = [httpx.ReadTimeout("lost"), answer(status, "23514")]
     api.post(url__startswith=WRITE).mock(side_effect=lambda it: next_of(answers, it))
     with pytest.raises(StoreError):
+        await write(rest)
+    assert clock.time - 1000 >= 30
+
+
+NOT_POSTGRESTS = [
+    httpx.Response(401, json={"message": "Invalid authentication credentials"}),
+    httpx.Response(403, html="<h1>Forbidden</h1>"),
+    httpx.Response(404, json={"message": "no Route matched with those values"}),
+    httpx.Response(409, html="<h1>Conflict</h1>"),
+    httpx.Response(413),
+]
+
+
+@pytest.mark.parametrize("response", NOT_POSTGRESTS, ids=lambda response: response.status_code)
+async def test_a_refusal_that_is_not_postgrests_is_told_when_no_copy_can_land(
+    rest: Rest, api: Any, clock: Clock, response: httpx.Response
+) -> None:
+    api.post(url__startswith=WRITE).mock(return_value=response)
+    with pytest.raises(StoreError):
+        await write(rest)
+    assert clock.time - 1000 >= 30
+
+
+async def test_a_refusal_by_postgrest_itself_is_told_at_once(
+    rest: Rest, api: Any, clock: Clock
+) -> None:
+    api.post(url__startswith=WRITE).mock(return_value=answer(400, "23514"))
+    with pytest.raises(InvalidRequest):
+        await write(rest)
+    assert clock.slept == []
+
+
+async def test_a_wrong_address_at_a_retry_is_told_when_no_copy_can_land(
+    rest: Rest, api: Any, clock: Clock
+) -> None:
+    answers: list[Any] = [httpx.ReadTimeout("lost"), httpx.UnsupportedProtocol("x")]
+    api.post(url__startswith=WRITE).mock(side_effect=lambda it: next_of(answers, it))
+    with pytest.raises(StoreUnavailable, match="no URL of HTTP"):
         await write(rest)
     assert clock.time - 1000 >= 30
 

@@ -9,8 +9,16 @@ from typing import Any
 
 import pytest
 
-from supabase_auth_state.errors import LeaseHeld, LeaseLost, PoolClosed, PoolError, StoreUnavailable
-from tests.unit.simulated_pool import Factory, Session, World, gate, idle, new_world
+from supabase_auth_state.errors import (
+    ConfigurationError,
+    LeaseHeld,
+    LeaseLost,
+    PoolClosed,
+    PoolError,
+    StoreUnavailable,
+)
+from supabase_auth_state.pool.session_pool import SessionPool
+from tests.unit.simulated_pool import Database, Factory, Session, World, gate, idle, new_world
 
 
 @pytest.fixture(params=["lazy", "eager"])
@@ -441,6 +449,83 @@ async def test_close_all_leaves_no_task_and_no_lease_whatever_was_going_on(world
     assert [type(caller.exception()) for caller in callers] == [PoolClosed, PoolClosed]
 
 
+async def test_a_close_of_all_that_is_given_up_goes_on_and_is_finished_by_the_next(
+    world: World,
+) -> None:
+    closing = gate()
+
+    async def close_session(session: Session) -> None:
+        await closing
+
+    pool = world.pool(Factory(), close_session=close_session)
+    await pool.get("962302")
+    first = asyncio.create_task(pool.close_all())
+    await idle()
+    first.cancel()
+    await idle()
+    assert first.cancelled()
+    second = asyncio.create_task(pool.close_all())
+    await idle()
+    assert not second.done()
+    closing.set_result(None)
+    await second
+    assert world.database.owners == {}
+
+
+async def test_a_close_of_all_that_is_given_up_closes_the_connections_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Rest:
+        closed = 0
+
+        async def close(self) -> None:
+            self.closed += 1
+
+    async def factory(company_id: str, auth: Any) -> Session:
+        return Session(company_id, auth)
+
+    async def open_state(company_id: str, **options: Any) -> Any:
+        return await database.opener("here")(company_id)
+
+    async def close_session(session: Session) -> None:
+        await closing
+
+    rest, database, closing = Rest(), Database(), gate()
+    monkeypatch.setattr("supabase_auth_state.rest.client.open_rest", lambda client: rest)
+    home = "supabase_auth_state.auth_state.database.use_supabase_auth_state"
+    monkeypatch.setattr(home, open_state)
+    pool = SessionPool(factory, close_session=close_session)
+    await pool.get("962302")
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(pool.close_all(), 0.001)
+    closing.set_result(None)
+    await idle()
+    assert (rest.closed, database.owners) == (1, {})
+
+
+async def test_a_close_during_the_opening_of_one_company_leaves_the_others_alone(
+    world: World,
+) -> None:
+    opening = asyncio.Event()
+    factory = Factory(opening.wait(), opening.wait())
+    pool = world.pool(factory, max_creating=2)
+    callers = {name: asyncio.create_task(pool.get(name)) for name in "abc"}
+    await idle()
+    given_up = asyncio.create_task(pool.close("a"))
+    waiting = asyncio.create_task(pool.close("c"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await waiting
+    opening.set()
+    assert (await callers["b"]).company_id == "b"
+    for name in "ac":
+        with pytest.raises(PoolError, match="closed while"):
+            await callers[name]
+    await idle()
+    assert world.database.owners == {"b": "here"}
+    assert (await pool.get("c")).company_id == "c"
+
+
 async def test_a_closed_pool_refuses_everything_and_may_be_closed_again(world: World) -> None:
     async with world.pool(Factory()) as pool:
         await pool.get("962302")
@@ -456,49 +541,70 @@ async def test_a_closed_pool_refuses_everything_and_may_be_closed_again(world: W
 # Everything at once
 
 
+class Odd(BaseException):
+    """No Exception, as some libraries' control flow is none."""
+
+
+EXPECTED = (OSError, PoolError, LeaseLost, asyncio.CancelledError)
+
+
+class Storm:
+    """Sessions that are made and closed slowly, fail and hang, all by chance."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.open_sessions: list[str] = []
+        self.doubled: list[str] = []
+        self._auths: dict[str, Any] = {}
+
+    async def rest(self) -> None:
+        for _ in range(self.chance.randrange(6)):
+            await asyncio.sleep(0)
+
+    async def factory(self, company_id: str, auth: Any) -> Session:
+        self._auths[company_id] = auth
+        await self.rest()
+        await self.chance.choice([self.rest, self.rest, self.rest, self._fail, gate])()
+        if company_id in self.open_sessions:
+            self.doubled.append(company_id)
+        self.open_sessions.append(company_id)
+        return Session(company_id, auth)
+
+    async def _fail(self) -> None:
+        raise self.chance.choice([OSError("no route"), asyncio.CancelledError(), Odd()])
+
+    async def close_session(self, session: Session) -> None:
+        try:
+            await self.rest()
+        finally:
+            self.open_sessions.remove(session.company_id)
+
+    def lose_lease(self, company_id: str) -> None:
+        if company_id in self._auths:
+            self._auths[company_id].lease.lost.set()
+
+
 @pytest.mark.parametrize("seed", range(15))
 async def test_in_any_storm_a_company_has_one_session_at_most_and_nothing_is_left(
     world: World, seed: int
 ) -> None:
-    chance = random.Random(seed)
-    open_sessions: list[str] = []
-    doubled: list[str] = []
-    auths: dict[str, Any] = {}
-
-    async def rest() -> None:
-        for _ in range(chance.randrange(6)):
-            await asyncio.sleep(0)
-
-    async def factory(company_id: str, auth: Any) -> Session:
-        auths[company_id] = auth
-        await rest()
-        if chance.random() < 0.3:
-            raise OSError("no route")
-        doubled.extend(other for other in open_sessions if other == company_id)
-        open_sessions.append(company_id)
-        return Session(company_id, auth)
-
-    async def close_session(session: Session) -> None:
-        await rest()
-        open_sessions.remove(session.company_id)
-
-    def lose_lease(company_id: str) -> None:
-        if company_id in auths:
-            auths[company_id].lease.lost.set()
-
-    pool = world.pool(factory, close_session=close_session, max_creating=2, idle_after=50.0)
+    storm = Storm(seed)
+    chance = storm.chance
+    pool = world.pool(
+        storm.factory, close_session=storm.close_session, max_creating=2, idle_after=50.0
+    )
+    callers: list[asyncio.Task[Any]] = []
     steps: list[Callable[[str], Any]] = [
         lambda company: callers.append(asyncio.create_task(pool.get(company))),
         lambda company: callers.append(asyncio.create_task(pool.close(company))),
         lambda company: chance.choice(callers).cancel() if callers else None,
-        lambda company: pool.report(company, chance.choice([401, 408, 440, 515])),
+        lambda company: pool.report(company, chance.choice([401, 402, 408, 440, 515])),
         pool.reinstate,
-        lose_lease,
+        storm.lose_lease,
     ]
-    callers: list[asyncio.Task[Any]] = []
     for _ in range(300):
         chance.choices(steps, weights=[8, 1, 4, 3, 2, 1])[0](chance.choice("abc"))
-        await rest()
+        await storm.rest()
         if chance.random() < 0.1:
             await world.time.advance(chance.choice([1.0, 10.0, 100.0]))
     await pool.close_all()
@@ -508,10 +614,7 @@ async def test_in_any_storm_a_company_has_one_session_at_most_and_nothing_is_lef
     ]
     assert unexpected == []
     assert any(isinstance(answer, Session) for answer in answers)
-    assert doubled == open_sessions == []
-
-
-EXPECTED = (OSError, PoolError, LeaseLost, asyncio.CancelledError)
+    assert storm.doubled == storm.open_sessions == []
 
 
 # Idle sessions
@@ -627,6 +730,58 @@ async def test_serve_again_replaces_the_list_and_keeps_what_is_up(world: World) 
     await pool.close("a")
     await world.time.advance(10**6)
     assert pool.status() == {"a": "down", "b": "up"}
+
+
+# Other ways to use it
+
+
+async def test_a_plain_with_says_async_with(world: World) -> None:
+    pool: Any = world.pool(Factory())
+    with pytest.raises(TypeError, match="write `async with`"), pool:
+        pass
+
+
+def test_a_pool_is_refused_in_a_second_event_loop() -> None:
+    pool: SessionPool[Session] = SessionPool(Factory(), open_auth=Database().opener("here"))
+
+    async def use() -> None:
+        async with pool:
+            await pool.get("962302")
+
+    asyncio.run(use())
+    uses: list[Callable[[], Any]] = [
+        lambda: pool.get("962302"),
+        lambda: pool.close("962302"),
+        pool.close_all,
+        lambda: pool.report("962302", 401),
+        lambda: pool.serve(["962302"]),
+    ]
+
+    async def use_again(call: Callable[[], Any]) -> None:
+        await call()
+
+    for call in uses:
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            asyncio.run(use_again(call))
+
+
+async def test_a_report_from_a_thread_is_refused_and_says_what_to_do(world: World) -> None:
+    pool = world.pool(Factory())
+    session = await pool.get("962302")
+    with pytest.raises(ConfigurationError, match="call_soon_threadsafe"):
+        await asyncio.to_thread(pool.report, "962302", 401)
+    assert await pool.get("962302") is session
+
+
+async def test_a_pool_is_refused_after_a_fork(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = world.pool(Factory())
+    await pool.get("962302")
+    with monkeypatch.context() as child:
+        child.setattr("os.getpid", lambda: -1)
+        with pytest.raises(ConfigurationError, match="forked"):
+            await pool.get("962302")
 
 
 # Logs

@@ -1,0 +1,59 @@
+"""`python -m faults [--faults N] [--seed S]`: many faults, and whether the promises held."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import secrets
+import sys
+import time
+
+from devstack import LocalStack
+
+from .storm import Report, epoch
+
+_SECONDS = 8.0
+_COMPANIES = 9
+
+
+def main() -> int:
+    """Let epochs follow each other until there were enough faults; print what came of it."""
+    chosen = _parser().parse_args()
+    # What clients say of faults is what is wanted here.
+    logging.getLogger("supabase_auth_state").setLevel(logging.CRITICAL)
+    report = asyncio.run(_run(chosen.faults, chosen.seed))
+    print("\n".join(report.lines()))
+    return 1 if report.violations else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
+    parser.add_argument("--faults", type=int, default=1500, help="how many at least")
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbelow(1 << 31), help="repeat the run of this seed"
+    )
+    return parser
+
+
+async def _run(faults: int, seed: int) -> Report:
+    report, number = Report(), 0
+    print(f"seed {seed}", file=sys.stderr)
+    with LocalStack.start() as stack:
+        while report.total < faults:
+            number += 1
+            started = time.monotonic()
+            await epoch(
+                stack, report, seed=seed, number=number, seconds=_SECONDS, companies=_COMPANIES,
+                servers=True,
+            )  # fmt: skip
+            print(
+                f"epoch {number}: {report.total} faults, {len(report.violations)} violations, "
+                f"{time.monotonic() - started:.0f} s",
+                file=sys.stderr,
+            )
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""What happens to the servers of a stack: killed, frozen, cut off, slow, reading the schema."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from devstack import LocalStack
+
+_PAUSE = (1.0, 5.0)
+_LASTS = (0.2, 1.5)
+
+
+class Chaos:
+    """Disturbs the servers of a stack, one after the other, until it is stopped.
+
+    Args:
+        stack: a stack of its own.
+        chance: decides what and when.
+
+    Attributes:
+        done: how often each thing has happened.
+    """
+
+    def __init__(self, stack: LocalStack, chance: random.Random) -> None:
+        self.done: Counter[str] = Counter()
+        self._stack = stack
+        self._chance = chance
+
+    async def run(self, seconds: float) -> None:
+        """Disturb for so long; every server works when this returns."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        deeds: list[Callable[[], Awaitable[None]]] = [
+            self.kill_postgrest, self.kill_postgres, self.stop_gateway, self.freeze_postgrest,
+            self.reload_schema, self.lock_rows, self.cut_statements, self.end_connections,
+        ]  # fmt: skip
+        while loop.time() < until:
+            deed = self._chance.choice(deeds)
+            await deed()
+            self.done[deed.__name__.replace("_", " ")] += 1
+            await asyncio.sleep(self._chance.uniform(*_PAUSE))
+
+    async def kill_postgrest(self) -> None:
+        """End PostgREST as a crash would, and start it again."""
+        await asyncio.to_thread(self._stack.postgrest.kill)
+        await self._a_while()
+        await asyncio.to_thread(self._stack.postgrest.start)
+
+    async def kill_postgres(self) -> None:
+        """End PostgreSQL as a crash would, and start it again."""
+        await asyncio.to_thread(self._stack.postgres.kill)
+        await asyncio.to_thread(self._stack.postgres.start)
+
+    async def stop_gateway(self) -> None:
+        """Refuse connections for a while."""
+        await asyncio.to_thread(self._stack.gateway.stop)
+        await self._a_while()
+        await asyncio.to_thread(self._stack.gateway.start)
+
+    async def freeze_postgrest(self) -> None:
+        """Let PostgREST stand still, perhaps between a statement and its commit."""
+        self._stack.postgrest.pause()
+        await self._a_while()
+        self._stack.postgrest.resume()
+
+    async def reload_schema(self) -> None:
+        """Let PostgREST look at the database anew."""
+        await self._sql("notify pgrst, 'reload schema'")
+
+    async def lock_rows(self) -> None:
+        """Hold locks for a while, as a long transaction of maintenance does."""
+        table = self._chance.choice(["whatsapp_keys", "whatsapp_leases", "whatsapp_auth"])
+        # A statement of one transaction: the locks end with it.
+        await self._sql(
+            f"with locked as (select 1 from public.{table} for update) "  # noqa: S608
+            f"select count(*), pg_sleep({self._chance.uniform(*_LASTS):.2f}) from locked"
+        )
+
+    async def cut_statements(self) -> None:
+        """Let statements time out almost at once, in connections that begin now."""
+        await self._sql("alter role authenticator set statement_timeout = '2ms'")
+        await self.end_connections()
+        await self._a_while()
+        await self._sql("alter role authenticator reset statement_timeout")
+        await self.end_connections()
+
+    async def end_connections(self) -> None:
+        """End every connection to the database, as a failover does."""
+        await self._sql(
+            "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'authenticator'"
+        )
+
+    async def _a_while(self) -> None:
+        await asyncio.sleep(self._chance.uniform(*_LASTS))
+
+    async def _sql(self, statement: str) -> None:
+        def run() -> None:
+            with self._stack.cluster.superuser(self._stack.database) as connection:
+                connection.execute(statement.encode())
+
+        await asyncio.to_thread(run)

@@ -1,0 +1,389 @@
+"""Random faults for many companies at once, and what every caller was told, checked at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from devstack import LocalStack
+from supabase_auth_state import Settings, open_rest
+
+from . import actions
+from .chaos import Chaos
+from .proxy import Answer, Exchange, Fault, Landing, Proxy
+from .recorder import KEYS, History, Recorded
+from .requests import is_any
+from .tables import execute, stored
+
+_PATIENCE = 1.0
+# After this, nothing that a crashed client has sent may be executed any more.
+_LANDS_WITHIN = 1.5 * _PATIENCE
+_LATE = (0.0, 1.2)
+_PAGE = b"<!doctype html><html><body>please wait</body></html>"
+
+_READ_ONLY = b"""{"code": "25006", "details": null, "hint": null,
+"message": "cannot execute INSERT in a read-only transaction"}"""
+_NO_SCHEMA = b"""{"code": "PGRST002", "details": null, "hint": null,
+"message": "Could not query the database for the schema cache. Retrying."}"""
+
+_STATUSES: dict[str, tuple[int, bytes, dict[str, str]]] = {
+    "401": (401, b'{"message":"Invalid authentication credentials"}', {}),
+    "402": (402, b'{"message":"exceed_egress_quota"}', {}),
+    "405, read-only": (
+        405,
+        _READ_ONLY,
+        {},
+    ),
+    "404, schema cache": (
+        404,
+        b'{"code":"PGRST202","message":"Could not find the function","details":null,"hint":null}',
+        {},
+    ),
+    "429": (429, b'{"message":"API rate limit exceeded"}', {"retry-after": "0"}),
+    "429, wait a second": (429, b'{"message":"API rate limit exceeded"}', {"retry-after": "1"}),
+    "500": (500, b'{"message":"An unexpected error occurred"}', {}),
+    "502, a page": (502, _PAGE, {}),
+    "503, schema cache": (
+        503,
+        _NO_SCHEMA,
+        {},
+    ),
+    "504, a page": (504, _PAGE, {}),
+    "540, a page": (540, _PAGE, {}),
+    "544": (544, b'{"message":"Project is paused"}', {}),
+    "200, a page": (200, _PAGE, {}),
+    "200, an empty object": (200, b"{}", {}),
+}
+
+
+@dataclass(frozen=True)
+class Violated:
+    """A promise that was broken.
+
+    Attributes:
+        seed: what to give to `--seed` to repeat the epoch.
+        epoch: the epoch, from 1.
+        company: the company.
+        trace: what was not possible, and everything that was done to the company.
+    """
+
+    seed: int
+    epoch: int
+    company: str
+    trace: str
+
+
+@dataclass
+class Report:
+    """What a storm did, and what came of it.
+
+    Attributes:
+        faults: how many requests met each fault.
+        servers: how often each thing happened to a server.
+        outcomes: how many calls ended in each way, by what they were.
+        violations: the promises that were broken.
+    """
+
+    faults: Counter[str] = field(default_factory=Counter)
+    servers: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    violations: list[Violated] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """How many faults there were."""
+        return sum(self.faults.values()) + sum(self.servers.values())
+
+    def lines(self) -> list[str]:
+        """Return the report as text."""
+        found = [f"{self.total} faults"]
+        for title, counted in (
+            ("requests", self.faults), ("servers", self.servers), ("calls", self.outcomes),
+        ):  # fmt: skip
+            found.append(f"{title}:")
+            found += [f"  {count:6} {name}" for name, count in sorted(counted.items())]
+        found.append(f"{len(self.violations)} violations")
+        for one in self.violations:
+            found += [f"seed {one.seed}, epoch {one.epoch}, {one.company}:", one.trace]
+        return found
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of company.
+
+    Attributes:
+        name: what it is called in the names of companies.
+        leases: the chances that a client opens it with a lease; one of them is chosen.
+        lease_ttl: seconds for which a lease is taken.
+    """
+
+    name: str
+    leases: tuple[bool, ...]
+    lease_ttl: float
+
+
+KINDS = (
+    Kind("leases", (True,), 3),
+    Kind("no leases", (False,), 3),
+    # Long enough not to run out: while it has, clients without one may write as well.
+    Kind("both", (True, False), 600),
+)
+
+
+class Line:
+    """One process of a client, and its way to the server.
+
+    Args:
+        proxy: the way.
+        chance: decides which requests meet which fault.
+        share: how many requests do, from 0 to 1.
+        faults: counts them.
+    """
+
+    def __init__(
+        self, proxy: Proxy, chance: random.Random, share: float, faults: Counter[str]
+    ) -> None:
+        self.disturbed = 0
+        self._proxy = proxy
+        self._chance = chance
+        self._share = share
+        self._faults = faults
+        self._later: set[asyncio.Task[object]] = set()
+        proxy.on(is_any, self._handle)
+
+    def cut(self) -> None:
+        """Let nothing through any more but what is held."""
+        self._proxy.clear()
+        self._proxy.on(is_any, actions.dropped)
+
+    async def landed(self) -> None:
+        """Wait for what is held."""
+        while self._later:
+            await asyncio.wait(self._later)
+
+    async def _handle(self, exchange: Exchange) -> Answer | None:
+        if self._chance.random() >= self._share:
+            return await exchange.forward()
+        name, fault = self._chosen()
+        self._faults[name] += 1
+        self.disturbed += 1
+        return await fault(exchange)
+
+    def _chosen(self) -> tuple[str, Fault]:
+        faults: dict[str, Callable[[], Fault]] = {
+            "dropped": lambda: actions.dropped,
+            "answer lost": lambda: actions.answer_lost,
+            "held": lambda: actions.held(self._landing()),
+            "doubled": lambda: actions.doubled(self._landing()),
+            "doubled at once": actions.doubled,
+            "delayed": lambda: actions.delayed(self._event()),
+            "answer delayed": lambda: actions.answer_delayed(self._event()),
+            "truncated": actions.truncated,
+            "redirected": lambda: actions.redirected(self._proxy.url),
+        }
+        name = self._chance.choice([*faults, "answered instead", "answered instead"])
+        if name == "answered instead":
+            status = self._chance.choice(list(_STATUSES))
+            sent = self._chance.random() < 0.3
+            return f"{status}, {'executed' if sent else 'not executed'}", self._status(status, sent)
+        return name, faults[name]()
+
+    def _status(self, name: str, executed: bool) -> Fault:
+        status, body, headers = _STATUSES[name]
+        content_type = "application/json" if body.startswith(b"{") else "text/html"
+        return actions.answered(
+            status, body, content_type=content_type, headers=headers, forward=executed
+        )
+
+    def _landing(self) -> Landing:
+        landing = Landing()
+
+        async def land() -> None:
+            await asyncio.sleep(self._chance.uniform(*_LATE))
+            await landing.land()
+
+        self._keep(asyncio.get_running_loop().create_task(land()))
+        return landing
+
+    def _event(self) -> asyncio.Event:
+        event = asyncio.Event()
+
+        async def set_it() -> None:
+            await asyncio.sleep(self._chance.uniform(*_LATE))
+            event.set()
+
+        self._keep(asyncio.get_running_loop().create_task(set_it()))
+        return event
+
+    def _keep(self, task: asyncio.Task[object]) -> None:
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+
+class Company:
+    """One company in an epoch, with several clients that come and go.
+
+    Args:
+        stack: where.
+        kind: how it is opened.
+        chance: decides everything.
+        report: where faults are counted.
+        opened: closes what is opened.
+    """
+
+    def __init__(
+        self,
+        stack: LocalStack,
+        kind: Kind,
+        chance: random.Random,
+        report: Report,
+        opened: AsyncExitStack,
+    ) -> None:
+        self.history = History(f"storm-{kind.name}-{uuid.uuid4().hex}")
+        self._stack = stack
+        self._kind = kind
+        self._chance = chance
+        self._report = report
+        self._opened = opened
+        self._lines: list[Line] = []
+        self._entered: list[Recorded] = []
+        self._line_of: dict[Recorded, Line] = {}
+        self._crashed: list[asyncio.Task[None]] = []
+
+    async def run(self, clients: int, seconds: float) -> None:
+        """Let clients work for so long."""
+        until = asyncio.get_running_loop().time() + seconds
+        await asyncio.gather(*(self._client(number, until) for number in range(clients)))
+
+    async def check(self) -> str | None:
+        """Wait for what is late, look at the tables and say what is wrong, if anything is."""
+        for line in self._lines:
+            await line.landed()
+        await asyncio.gather(*self._crashed)
+        self.history.end_what_is_left()
+        self.history.observe(await stored(self._stack, self.history.company_id))
+        self.history.settle_limits(self._entered)
+        return self.history.wrong()
+
+    async def _client(self, number: int, until: float) -> None:
+        loop = asyncio.get_running_loop()
+        life = 0
+        while loop.time() < until:
+            life += 1
+            recorded = await self._begin(f"client {number}.{life}")
+            lease = self._chance.choice(self._kind.leases)
+            while not await recorded.open(lease=lease, lease_ttl=self._kind.lease_ttl):
+                await asyncio.sleep(self._chance.uniform(0.05, 0.3))
+                if loop.time() >= until:
+                    return
+            for _ in range(self._chance.randint(5, 60)):
+                if loop.time() >= until:
+                    break
+                await self._calls(recorded)
+            if self._chance.random() < 0.3:
+                await self._crash(recorded)
+            else:
+                await recorded.close()
+
+    async def _begin(self, name: str) -> Recorded:
+        proxy = await self._opened.enter_async_context(Proxy(self._stack.url))
+        share = self._chance.choice([0.05, 0.2, 0.4])
+        line = Line(proxy, self._chance, share, self._report.faults)
+        key = self._stack.service_role_key
+        rest = open_rest(Settings(proxy.url, key, timeout=_PATIENCE, give_up_after=_PATIENCE / 2))
+        self._opened.push_async_callback(rest.close)
+        self._lines.append(line)
+        recorded = Recorded(self.history, name, rest, lambda: line.disturbed)
+        self._line_of[recorded] = line
+        self._entered.append(recorded)
+        return recorded
+
+    async def _calls(self, recorded: Recorded) -> None:
+        """Make one call, or two at once."""
+        count = self._chance.choice([1, 1, 2])
+        await asyncio.gather(*(self._call(recorded) for _ in range(count)))
+
+    async def _call(self, recorded: Recorded) -> None:
+        keys = self._chance.sample(KEYS, self._chance.randint(1, len(KEYS)))
+        what = self._chance.choices(
+            ["set", "delete", "clear", "get", "save creds"], [8, 2, 0.5, 8, 2]
+        )[0]
+        if what == "set":
+            await recorded.set(keys)
+        elif what == "delete":
+            await recorded.set(keys, delete=True)
+        elif what == "clear":
+            await recorded.clear()
+        elif what == "get":
+            await recorded.get(keys)
+        else:
+            await recorded.save_creds()
+
+    async def _crash(self, recorded: Recorded) -> None:
+        """Be gone while calls are under way; a lease ends at once, as its time would end it."""
+        calls = [asyncio.ensure_future(self._call(recorded)) for _ in range(2)]
+        await asyncio.wait(calls, timeout=self._chance.uniform(0, 0.05))
+        self._line_of[recorded].cut()
+        recorded.crash()
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+        running = recorded.unended()
+        self._crashed.append(asyncio.ensure_future(self._lands_no_more(running)))
+        await execute(
+            self._stack,
+            "update whatsapp_leases set expires_at = clock_timestamp() - interval '1 second' "
+            "where company_id = %s and owner is not null and token = %s",
+            [self.history.company_id, recorded.token],
+        )
+
+    async def _lands_no_more(self, names: Sequence[str]) -> None:
+        await asyncio.sleep(_LANDS_WITHIN)
+        self.history.end_unknown(names)
+
+
+async def epoch(
+    stack: LocalStack,
+    report: Report,
+    *,
+    seed: int,
+    number: int,
+    seconds: float,
+    companies: int,
+    servers: bool,
+) -> None:
+    """Let companies work under faults for a while, and check what came of it.
+
+    Args:
+        stack: a stack of its own.
+        report: what is added to.
+        seed: decides everything, with the number.
+        number: the epoch, from 1.
+        seconds: how long clients work.
+        companies: how many there are.
+        servers: whether servers are disturbed too.
+    """
+    chance = random.Random(f"{seed}-{number}")
+    async with AsyncExitStack() as opened:
+        all_companies = [
+            Company(stack, KINDS[n % len(KINDS)], random.Random(chance.random()), report, opened)
+            for n in range(companies)
+        ]
+        chaos = Chaos(stack, random.Random(chance.random()))
+        working = [company.run(3, seconds) for company in all_companies]
+        await asyncio.gather(*working, *([chaos.run(seconds - 1)] if servers else []))
+        report.servers += chaos.done
+        for company in all_companies:
+            trace = await company.check()
+            for operation in company.history.operations.values():
+                kind = type(operation.effect).__name__.lower()
+                report.outcomes[f"{kind}: {operation.outcome.value}"] += 1
+            if trace is not None:
+                name = company.history.company_id
+                report.violations.append(Violated(seed, number, name, trace))

@@ -1,0 +1,141 @@
+"""Run the unit tests on every Python that is here, each on every event loop it has.
+
+    python -m tests.matrix
+
+Pythons are looked for in PATH and among those of pyenv. Each but this one gets an environment in
+`.devstack/matrix`. Fails when a test does, and when fewer than two Pythons are here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+ENVIRONMENTS = PROJECT / ".devstack" / "matrix"
+
+OLDEST = (3, 10)
+CONSTRAINED = (3, 11)
+"""From here on the versions of constraints.txt can be had; older Pythons get what suits them."""
+EAGER = (3, 12)
+FEWEST = 2
+
+PROBE = "import ensurepip, sys, venv; print(*sys.version_info[:3], sys.executable)"
+
+
+@dataclass(frozen=True, order=True)
+class Python:
+    """An interpreter."""
+
+    version: tuple[int, int, int]
+    program: Path
+
+    def __str__(self) -> str:
+        return ".".join(map(str, self.version))
+
+    @property
+    def feature(self) -> tuple[int, int]:
+        """The release without its last number, as (3, 12)."""
+        return self.version[:2]
+
+    @property
+    def loops(self) -> list[str]:
+        """The event loops to run its tests on."""
+        return ["asyncio", *(["eager"] if self.feature >= EAGER else []), "uvloop"]
+
+
+def pythons() -> list[Python]:
+    """Return the newest interpreter of each release, this process's own for its release."""
+    newest: dict[tuple[int, int], Python] = {}
+    for python in sorted(filter(None, map(probe, candidates()))):
+        newest[python.feature] = python
+    newest[sys.version_info[:2]] = Python(sys.version_info[:3], Path(sys.executable))
+    return [newest[feature] for feature in sorted(newest) if feature >= OLDEST]
+
+
+def candidates() -> Iterator[Path]:
+    """Yield programs that may be interpreters."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    folders = [Path(folder) for folder in os.get_exec_path()]
+    folders += [folder / "bin" for folder in (pyenv / "versions").glob("*")]
+    for folder in folders:
+        for program in folder.glob("python3.*"):
+            if re.fullmatch(r"python3\.\d+", program.name):
+                yield program
+
+
+def probe(program: Path) -> Python | None:
+    """Return the interpreter that a program is; None when it cannot make environments."""
+    done = subprocess.run([program, "-I", "-c", PROBE], check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        return None
+    *version, executable = done.stdout.split(maxsplit=3)
+    major, minor, micro = map(int, version)
+    return Python((major, minor, micro), Path(executable.strip()))
+
+
+def environment(python: Python) -> Path:
+    """Return the interpreter of an environment with the package and what its tests need.
+
+    Raises:
+        CalledProcessError: it cannot be made.
+    """
+    if python.program == Path(sys.executable):
+        return python.program
+    folder = ENVIRONMENTS / f"{python}-{fingerprint()}"
+    program = folder / "bin" / "python"
+    installed = folder / ".installed"
+    if not installed.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([python.program, "-m", "venv", folder], check=True)
+        constraints = ["-c", "constraints.txt"] if python.feature >= CONSTRAINED else []
+        install = ["install", "--quiet", "--disable-pip-version-check", *constraints]
+        subprocess.run([program, "-m", "pip", *install, "-e", ".[test]"], check=True, cwd=PROJECT)
+        installed.touch()
+    return program
+
+
+def fingerprint() -> str:
+    """Name what is to be installed."""
+    wanted = [(PROJECT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+    return hashlib.sha256(b"\0".join(wanted)).hexdigest()[:12]
+
+
+def passes(python: Python) -> bool:
+    """Run the unit tests, and tell whether all pass."""
+    say(f"Python {python}, {', '.join(python.loops)}: {python.program}")
+    tests = ["pytest", "-n", "auto", "-q", "--loops", ",".join(python.loops), "tests/unit"]
+    try:
+        subprocess.run([environment(python), "-m", *tests], check=True, cwd=PROJECT)
+    except subprocess.CalledProcessError as error:
+        say(f"FAILED: {error}")
+        return False
+    return True
+
+
+def say(words: str) -> None:
+    """Print words that stand out between the lines of pytest."""
+    print(f"=== {words}", flush=True)
+
+
+def main() -> int:
+    """Run all, and return the exit code."""
+    found = pythons()
+    failed = [python for python in found if not passes(python)]
+    say(f"unit tests have run on Python {', '.join(map(str, found))}")
+    if failed:
+        say(f"they FAILED on {', '.join(map(str, failed))}")
+    if len(found) < FEWEST:
+        say(f"FAILED: {FEWEST} Pythons are needed; install another one, with pyenv for example")
+    return bool(failed) or len(found) < FEWEST
+
+
+if __name__ == "__main__":
+    sys.exit(main())
