@@ -74,6 +74,7 @@ class Rest:
         parse: Parse = orjson.loads,
         is_right: Callable[[Any], bool] = lambda _: True,
         commit: Commit | None = None,
+        harmless_late: bool = False,
     ) -> Any:
         """Call a function with named parameters and return its result.
 
@@ -87,6 +88,7 @@ class Rest:
             parse: makes the result of the answer's text.
             is_right: whether a result is the answer to this call; what is not is no answer.
             commit: the place among a writer's requests.
+            harmless_late: whether a write that has failed may still be executed a moment later.
         """
         return await self._sender.send(
             Request(
@@ -95,6 +97,7 @@ class Rest:
                 result_of(parse, is_right),
                 headers=headers or {},
                 commit=commit,
+                harmless_late=harmless_late,
             ),
             give_up_after,
         )
@@ -132,6 +135,7 @@ class Rest:
         headers: Mapping[str, str] | None = None,
         parse: Parse = orjson.loads,
         commit: Commit | None = None,
+        harmless_late: bool = False,
     ) -> Mapping[str, Any]:
         """Call a function about a company that repeats company and request in its result.
 
@@ -145,6 +149,7 @@ class Rest:
             headers: further headers.
             parse: makes the result of the answer's text.
             commit: the place among a writer's requests.
+            harmless_late: see `rpc`.
         """
         request = f"{self._name}-{next(self._numbers)}"
 
@@ -156,6 +161,7 @@ class Rest:
             parse=parse,
             is_right=lambda found: names(found, wanted),
             commit=commit,
+            harmless_late=harmless_late,
         )
         self.learn_time(found["time"])
         return found

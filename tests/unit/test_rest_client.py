@@ -25,31 +25,14 @@ from supabase_auth_state import (
     WriteRefused,
     open_rest,
 )
-from supabase_auth_state.rest.backoff import Timing
 from supabase_auth_state.rest.requests import Commit
-from tests.canned import TIME, answered, receipt, stock_client, stored
+from tests.canned import TIME, Clock, answered, receipt, stock_client, stored
 
 URL = "http://project.test"
 KEY = "sb_secret_do-not-print-me"
 SECRET = "c2VjcmV0LXNpZ25hbC1rZXk="
 READ = f"{URL}/rest/v1/rpc/f"
 WRITE = f"{URL}/rest/v1/whatsapp_keys"
-
-
-class Clock:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-        self.slept: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.time += seconds
-
-    @property
-    def timing(self) -> Timing:
-        return Timing(now=lambda: self.time, sleep=self.sleep, random=lambda: 0.5)
 
 
 @pytest.fixture
