@@ -1,4 +1,4 @@
-"""Answers of PostgREST as the library expects them, for respx, a client that respx sees, a clock."""
+"""Answers of PostgREST as the library expects them, for respx, and clients that respx sees."""
 
 from __future__ import annotations
 
