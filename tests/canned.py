@@ -1,4 +1,4 @@
-"""Answers of PostgREST as the library expects them, for respx, and clients that respx sees."""
+"""Answers of PostgREST as the library expects them, a client that respx sees, and a clock."""
 
 from __future__ import annotations
 
