@@ -45,7 +45,8 @@ class GroupCommit:
 
     A commit that holds keys and creds is two requests, keys first: creds may be behind the keys
     that they count, never ahead. An await of `commit` returns when the caller's own data is
-    durable. An error reaches the callers whose data was in the request; when the database refuses a
+    durable. An error reaches the callers whose data was in the request, and, when keys could not be
+    written, those whose creds have waited meanwhile; when the database refuses a
     value, the changes that were joined with it are sent again one by one, so that it takes no
     neighbour down. A caller that is cancelled while it waits for its commit leaves the write to
     happen.
@@ -167,6 +168,16 @@ class GroupCommit:
         except Exception as error:  # noqa: BLE001 - it reaches the callers
             for waiting in group:
                 waiting.fail(error)
+            if any(waiting.change.keys for waiting in group):
+                self._fail_waiting_creds(error)
+
+    def _fail_waiting_creds(self, error: Exception) -> None:
+        # They may count keys whose writing has just failed, and must not be ahead of them.
+        failed = [waiting for waiting in self._queue if waiting.change.creds is not None]
+        self._queue = deque(waiting for waiting in self._queue if waiting.change.creds is None)
+        for waiting in failed:
+            waiting.fail(error)
+        self._leave(failed)
 
     async def _request(self, group: list[_Waiting], step: Step) -> None:
         parts = [part for waiting in group if (part := step(waiting.change)) is not None]

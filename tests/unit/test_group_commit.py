@@ -132,6 +132,26 @@ async def test_creds_are_not_written_over_keys_whose_outcome_is_unknown(error: E
     assert database.commits == []
 
 
+async def test_creds_that_wait_while_keys_fail_are_not_written_without_them() -> None:
+    database = Database()
+    database.error = StoreUnavailable("away")
+    database.may_commit.clear()
+    writes = GroupCommit(database)
+    setting = asyncio.create_task(writes.commit(put("1", b"v")))
+    await started(database)
+    saving = asyncio.create_task(writes.commit(creds(b"1")))
+    later = asyncio.create_task(writes.commit(put("2", b"v")))
+    await asyncio.sleep(0)
+    database.may_commit.set()
+    assert await asyncio.gather(setting, saving, return_exceptions=True) == [database.error] * 2
+    database.error = None
+    await asyncio.wait([later])
+    assert database.rows.keys() <= {("session", "2")}
+    await writes.commit(creds(b"2"))
+    assert database.commits[-1] == creds(b"2")
+    assert writes._pending == 0
+
+
 async def test_creds_that_are_refused_leave_the_keys_and_their_callers_alone() -> None:
     database = Database()
 
