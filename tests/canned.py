@@ -1,4 +1,4 @@
-"""Answers of PostgREST as the library expects them, a client that respx sees, and a clock."""
+"""Answers of PostgREST as the library expects them, clients that respx sees, and a clock."""
 
 from __future__ import annotations
 

@@ -200,8 +200,6 @@ async def acquire_lease(
             # After this a request to give the lease back is executed, and no earlier one then.
             harmless_late=True,
         )
-    except ConfigurationError:
-        raise
     except BaseException:
         await rest.in_background(_give_back(rest, writer, None, _RELEASE_WITHIN))
         raise

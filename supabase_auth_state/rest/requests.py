@@ -201,8 +201,11 @@ class Sender:
         error = refusal(request.what, answer.status, answer.json)
         if isinstance(error, StoreUnavailable):
             error.retry_after = _retry_after(answer.headers.get("retry-after"))
-        elif 300 <= answer.status < 400:
-            error = StoreUnavailable(f"{request.what}: HTTP {answer.status}, a redirect")
+        elif answer.is_foreign:
+            error = StoreUnavailable(
+                f"{request.what}: HTTP {answer.status} from another server than PostgREST",
+                status=answer.status,
+            )
         raise error
 
     async def _result(self, request: Request[T], answer: Answer, deadline: float) -> T:
@@ -249,7 +252,8 @@ class Sender:
             raise StoreUnavailable(f"{request.what}: the database did not execute it")
 
     def _refuse_another_server(self, request: Request[Any], answer: Answer) -> None:
-        if not self._reached and request.commit is None and answer.is_foreign:
+        may_have_written = request.commit is not None and not request.harmless_late
+        if not self._reached and not may_have_written and answer.is_foreign:
             raise ConfigurationError(
                 f"{request.what}: {self._connection.url} does not speak PostgREST (HTTP "
                 f"{answer.status}, not JSON); SUPABASE_URL must be the project's API URL, "

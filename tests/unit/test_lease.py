@@ -174,11 +174,12 @@ async def test_a_wrong_key_is_told_at_once(
     assert caplog.records == []
 
 
-async def test_what_never_left_is_not_given_back(rest: Rest, project: Project) -> None:
-    project.acquire.mock(side_effect=httpx.UnsupportedProtocol("x"))
-    with pytest.raises(ConfigurationError):
+async def test_a_wrong_address_is_told_at_once(rest: Rest, project: Project, clock: Clock) -> None:
+    for route in (project.acquire, project.release):
+        route.mock(return_value=httpx.Response(404, html="<h1>Not Found</h1>"))
+    with pytest.raises(ConfigurationError, match="SUPABASE_URL"):
         await acquire_lease(rest, "c")
-    assert not project.release.called
+    assert clock.slept == []
 
 
 async def test_acquiring_that_is_cancelled_gives_the_lease_back(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from supabase_auth_state import ConfigurationError, Rest, Settings, StoreUnavailable, open_rest
+from tests.canned import Clock, stock_client
 
 KEY = "sb_secret_do-not-print-me"
 SECRET = b"c2VjcmV0LXNpZ25hbC1rZXk="
@@ -119,7 +122,9 @@ async def test_a_body_of_megabytes_goes_out_whole(serving: Any) -> None:
     assert await post(rest, body) == 1
     await rest.close()
     assert heard[0].endswith(b'\r\n\r\n{"p":"' + body.encode() + b'"}')
-    assert b"transfer-encoding" not in heard[0][:2000].lower()
+    head = heard[0][:2000].lower()
+    assert b"\r\ncontent-length: %d\r\n" % (len(body) + 8) in head
+    assert b"transfer-encoding" not in head
 
 
 async def test_a_redirect_is_not_followed(serving: Any) -> None:
@@ -141,14 +146,61 @@ FAILURES = [
 
 
 @pytest.mark.parametrize("answer", FAILURES)
-async def test_no_whole_answer_is_no_answer_and_quotes_nothing(serving: Any, answer: bytes) -> None:
+async def test_no_whole_answer_is_no_answer_and_quotes_nothing(
+    serving: Any, answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     rest = connected(await serving(answering(answer)))
     with pytest.raises(StoreUnavailable) as raised:
         await post(rest)
     await rest.close()
     assert raised.value.__cause__ is raised.value.__context__ is None
-    assert SECRET.decode() not in str(raised.value)
-    assert KEY not in repr(raised.value)
+    told = str(raised.value) + repr(vars(raised.value)) + caplog.text
+    assert SECRET.decode() not in told
+    assert KEY not in told
+
+
+def page(status: bytes, body: bytes, content_type: bytes = b"text/html") -> bytes:
+    head = b"HTTP/1.1 %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+    return head % (status, content_type, len(body)) + body
+
+
+OTHER_SERVERS = [
+    page(b"200 OK", b"<title>Parking page</title>"),
+    page(b"200 OK", b""),
+    page(b"404 Not Found", b"<h1>Not Found</h1>"),
+    page(b"501 Not Implemented", b"<h1>Unsupported method ('POST')</h1>"),
+    page(b"301 Moved", b"", b"text/html\r\nlocation: https://127.0.0.1:1/"),
+    # What servers of https answer to http: Go's, and nginx.
+    page(b"400 Bad Request", b"Client sent an HTTP request to an HTTPS server.", b"text/plain"),
+    page(b"400 Bad Request", b"<center>The plain HTTP request was sent to HTTPS port</center>"),
+]
+
+
+@pytest.mark.parametrize("answer", OTHER_SERVERS, ids=range(len(OTHER_SERVERS)))
+async def test_another_server_is_said_at_once(serving: Any, answer: bytes) -> None:
+    heard: list[bytes] = []
+    clock = Clock()
+    url = await serving(answering(answer, heard=heard))
+    rest = open_rest(Settings(url=url, key=KEY), timing=clock.timing)
+    with pytest.raises(ConfigurationError, match=r"does not speak PostgREST.*SUPABASE_URL"):
+        await post(rest)
+    await rest.close()
+    assert len(heard) == 1
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize("answer", OTHER_SERVERS, ids=range(len(OTHER_SERVERS)))
+async def test_another_server_is_asked_again_once_postgrest_has_answered(
+    serving: Any, answer: bytes
+) -> None:
+    closing = b"connection: close"
+    answers = [ok(b"1", closing), answer, ok(b"2", closing)]
+    rest = open_rest(
+        Settings(url=await serving(answering(*answers)), key=KEY), timing=Clock().timing
+    )
+    assert [await post(rest), await post(rest)] == [1, 2]
+    await rest.close()
 
 
 async def test_nobody_listening_says_where() -> None:
@@ -211,6 +263,25 @@ async def test_only_a_server_whose_certificate_is_trusted_is_spoken_to(
     await rest.close()
 
 
+async def test_a_server_that_was_reached_is_asked_again_when_its_certificate_is_not_trusted(
+    serving: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain, key = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(chain))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(chain, key)
+    url = await serving(answering(ok(b"1", b"connection: close"), ok(b"2")), context)
+    clock = Clock()
+    rest = open_rest(Settings(url=url, key=KEY), timing=clock.timing)
+    assert await post(rest) == 1
+    (tmp_path / "other").mkdir()
+    context.load_cert_chain(*certificate(tmp_path / "other"))
+    with pytest.raises(StoreUnavailable, match="certificate is not trusted"):
+        await post(rest)
+    assert len(clock.slept) > 5
+    await rest.close()
+
+
 async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Neither read nor answer, until the test is over."""
     await asyncio.Event().wait()
@@ -222,6 +293,42 @@ async def test_a_server_that_stands_still_is_given_up(serving: Any, size: int) -
     with pytest.raises(StoreUnavailable):
         await post(rest, "x" * size)
     await rest.close()
+
+
+async def test_a_server_that_answers_byte_by_byte_is_given_up(serving: Any) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+        while True:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    # Each byte comes within the timeout; the whole does not.
+    rest = connected(await serving(drip), timeout=0.3)
+    with pytest.raises(StoreUnavailable, match="no answer in time"):
+        await post(rest)
+    await rest.close()
+
+
+async def test_a_rest_that_is_dropped_without_close_goes_without_a_word(
+    serving: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    rest = connected(await serving(answering(ok(b"1"), ok(b"2"))))
+    assert await post(rest) == 1
+    del rest
+    gc.collect()
+    await asyncio.sleep(0)
+    assert caplog.records == []
+
+
+def test_a_client_of_the_callers_serves_one_event_loop() -> None:
+    client = stock_client("http://127.0.0.1:1", KEY)
+    rest = open_rest(Settings(url="http://127.0.0.1:1", key=KEY, give_up_after=0), client=client)
+    with pytest.raises(StoreUnavailable):
+        asyncio.run(post(rest))
+    with pytest.raises(ConfigurationError, match="client was opened in another event loop"):
+        asyncio.run(post(rest))
 
 
 async def test_a_cancelled_request_leaves_the_connections_to_others(serving: Any) -> None:
