@@ -15,6 +15,7 @@ from .leases.lease import acquire_lease
 from .rest.backoff import Timing, delay
 from .rest.client import Rest, open_rest
 from .rest.connection import Place
+from .rest.opening import AsyncOnly
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
@@ -141,7 +142,7 @@ def parse_interval(interval: str | float) -> float:
     return seconds
 
 
-class CleanupWorker:
+class CleanupWorker(AsyncOnly):
     """Cleans up every few hours until it is stopped; made by `start_automatic_cleanup`.
 
     Attributes:

@@ -9,10 +9,10 @@ Optional extra: ``pip install supabase-auth-state[pyaileys]``. Creds are stored 
 names; sessions and sender keys are protobuf, so no company is shared with Baileys (client family
 ``pyaileys``).
 
-Checked against pyaileys 0.1.5 (``client.py``, ``socket.py``, ``signal/repository.py``). Left to
-itself, that version stores the three rows of a first message one by one, acknowledges a message
-before it is decrypted, and decrypts the parts of a message side by side, so that the group key in
-one part may come too late for the text in the other.
+Checked against pyaileys 0.1.5 (``client.py``, ``socket.py``, ``signal/repository.py``). On its
+own, that version stores the three rows of a first message one by one, acknowledges a message before
+it is decrypted, and decrypts the parts of a message at the same time, so that the group key in one
+part may come too late for the text in the other.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _NESTED = ("signed_pre_key", "account_settings")
 def whatsapp_client(
     auth: AuthState, *, config: ClientConfig | None = None, store: InMemoryStore | None = None
 ) -> WhatsAppClient:
-    """Return a pyaileys client that lives on this state and saves creds by itself.
+    """Return a pyaileys client that uses this state and saves its creds.
 
     A message is acknowledged to WhatsApp when everything it changed is durable, and handed to the
     listeners after that. When the store failed, it is not acknowledged, and WhatsApp sends it again
@@ -98,7 +98,13 @@ def creds_to_rows(creds: AuthenticationCreds) -> Creds:
 
 @dataclass(eq=False)
 class _Delivery:
-    """One received message on its way through the client."""
+    """One received message that the client is handling.
+
+    Attributes:
+        open: whether events are still kept back.
+        failed: whether the store failed, so that the message must come again.
+        events: what listeners are told when the message is durable.
+    """
 
     open: bool = True
     failed: bool = False
@@ -109,13 +115,13 @@ _delivery: ContextVar[_Delivery | None] = ContextVar("delivery", default=None)
 
 
 class _Client(WhatsAppClient):
-    """pyaileys' client with the state, the repository and the order of events of this module."""
+    """pyaileys' client, with the state, the repository and the order of events of this module."""
 
     def __init__(
         self, auth: AuthState, config: ClientConfig | None, store: InMemoryStore | None
     ) -> None:
         require_family(auth, "pyaileys")
-        keys = ClientKeys(_WitnessedKeys(auth.keys), self._count_pre_keys)
+        keys = ClientKeys(_WatchedKeys(auth.keys), self._count_pre_keys)
         self._saver = CredsSaver(auth, self._update, keys)
         state = AuthenticationState(creds=creds_from_rows(auth.creds), keys=keys)
         super().__init__(auth=state, config=config, store=store)
@@ -128,7 +134,7 @@ class _Client(WhatsAppClient):
         self._deliveries: set[asyncio.Task[None]] = set()
 
     async def _on_message_stanza(self, stanza: BinaryNode) -> None:
-        # In the background: the receive loop has to go on for queries to be answered.
+        # In the background: the receive loop must go on, or no query is answered.
         task = asyncio.create_task(self._deliver(stanza))
         self._deliveries.add(task)
         task.add_done_callback(self._deliveries.discard)
@@ -149,11 +155,11 @@ class _Client(WhatsAppClient):
             await self.socket.events.emit(event, *args, **kwargs)
 
     async def _handle(self, stanza: BinaryNode) -> None:
-        """Let pyaileys handle the parts of a message one after the other, each to its end."""
+        """Have pyaileys handle the parts of a message one after the other, each to its end."""
         parts = stanza.content if isinstance(stanza.content, list) else []
         for part in parts:
             before = asyncio.all_tasks()
-            # This only creates tasks; it does not give way to any other before it returns.
+            # This starts tasks and returns without waiting: tasks that are new are its own.
             await super()._on_message_stanza(replace(stanza, content=[part]))
             started = asyncio.all_tasks() - before
             if started:
@@ -177,7 +183,7 @@ class _Client(WhatsAppClient):
 
 
 class _Socket(WASocket):
-    """pyaileys' socket, which leaves the acknowledgement of messages to the client."""
+    """pyaileys' socket, except that the client acknowledges messages."""
 
     def __init__(self, *, config: Any, auth: AuthenticationState) -> None:
         super().__init__(config=config, auth=auth)
@@ -192,7 +198,7 @@ class _Socket(WASocket):
 
 
 class _Events(AsyncEventEmitter):
-    """An emitter that keeps the events of a delivery until it is durable."""
+    """An emitter that keeps the events of a message back until the message is durable."""
 
     async def emit(self, event: str, *args: Any, **kwargs: Any) -> bool:
         delivery = _delivery.get()
@@ -202,17 +208,17 @@ class _Events(AsyncEventEmitter):
         return True
 
 
-class _WitnessedKeys:
-    """A key store that tells the delivery under way of a failure; pyaileys swallows the error."""
+class _WatchedKeys:
+    """A key store that marks the message being handled when it fails; pyaileys hides the error."""
 
     def __init__(self, keys: SignalKeyStore) -> None:
         self._keys = keys
 
     async def get(self, type: str, ids: Sequence[str]) -> dict[str, Any]:
-        return await _witness(self._keys.get(type, ids))
+        return await _watched(self._keys.get(type, ids))
 
     async def set(self, data: SignalDataSet) -> None:
-        await _witness(self._keys.set(data))
+        await _watched(self._keys.set(data))
 
     async def clear(self) -> None:
         await self._keys.clear()
@@ -221,7 +227,7 @@ class _WitnessedKeys:
 _T = TypeVar("_T")
 
 
-async def _witness(call: Awaitable[_T]) -> _T:
+async def _watched(call: Awaitable[_T]) -> _T:
     try:
         return await call
     except BaseException:

@@ -48,7 +48,8 @@ class WAeysState:
 
     Attributes:
         creds: WAeys' own creds; it changes them in place, and ``auth.creds`` follows on every save.
-        keys: the key store, with transactions.
+        keys: the key store, with transactions. New pre-keys are stored before the creds that count
+            them; a ``set`` of new pre-keys ends when both are durable.
     """
 
     def __init__(self, auth: AuthState) -> None:
@@ -114,7 +115,7 @@ class WAeysState:
         }
 
     def _atomic(self, handle: _Handler, key: Callable[[Any], str]) -> _Handler:
-        """Put a handler that writes before its own transaction into one of the same key."""
+        """Wrap a handler, which writes before its own transaction, in one of the same key."""
 
         async def in_transaction(message: Any) -> Any:
             async with self.keys.transaction(key(message)):
@@ -166,7 +167,7 @@ class WAeysKeys(ClientKeys):
 
 
 class _Numbered(dict[str, Any]):
-    """Pre-keys by id; WAeys turns the id into a number before it looks the key up."""
+    """Pre-keys by id, which WAeys makes a number before it looks a key up."""
 
     def __missing__(self, key: object) -> Any:
         if isinstance(key, int):
@@ -188,7 +189,7 @@ def _as_baileys(key_type: str, values: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Leave out what is None: Baileys has no field there."""
+    """Leave out fields that are None, which Baileys does not write."""
     if isinstance(value, dict):
         return {name: _without_nulls(item) for name, item in value.items() if item is not None}
     return value

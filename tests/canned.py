@@ -1,4 +1,4 @@
-"""Answers of PostgREST as the library expects them, for respx, and a client that respx sees."""
+"""Answers of PostgREST as the library expects them, a client that respx sees, and a clock."""
 
 from __future__ import annotations
 
@@ -8,8 +8,26 @@ from typing import Any
 import httpx
 from postgrest import AsyncPostgrestClient
 
+from supabase_auth_state.rest.backoff import Timing
+
 TIME = 1_800_000_000.5
 """The database's time in canned answers."""
+
+
+class Clock:
+    """Time that passes only by sleeping."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.time += seconds
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(now=lambda: self.time, sleep=self.sleep, random=lambda: 0.5)
 
 
 def stock_client(url: str, key: str) -> AsyncPostgrestClient:

@@ -12,8 +12,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from devstack import DefaultPrivileges, LocalStack, Stack, open_stack
+
+# How long hypothesis takes for an input depends on the machine and on what else runs there.
+settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any")
 
 _ENVIRONMENT = pytest.StashKey[dict[str, str]]()
 

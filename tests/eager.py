@@ -1,4 +1,4 @@
-"""Tasks that take their first step at once, as by Python 3.12's ``asyncio.eager_task_factory``."""
+"""Tasks that take their first step at once, as by ``asyncio.eager_task_factory``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 def _first_step_at_once(
     loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any
 ) -> asyncio.Task[Any]:
-    """Do the same in Python 3.11, except that the running task is not known in the first step."""
+    """Do what it does in Python 3.12, but for the current task, which is the caller's at first."""
     context = options.pop("context", None) or contextvars.copy_context()
     if not loop.is_running():
         return asyncio.Task(coro, loop=loop, context=context, **options)

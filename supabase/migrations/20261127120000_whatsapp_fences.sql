@@ -114,8 +114,8 @@ begin
       -- No request of these can land any more. An hour is for clocks that are set; the owner's is never forgotten.
       delete from public.whatsapp_writers w
       where w.company_id = p_company_id and w.lands_until < clock_timestamp() - interval '1 hour'
-        and w.token is distinct from (
-          select l.token from public.whatsapp_leases l where l.company_id = p_company_id and l.owner is not null);
+        and (w.token is null or w.token is distinct from (
+          select l.token from public.whatsapp_leases l where l.company_id = p_company_id and l.owner is not null));
     end if;
   end if;
 

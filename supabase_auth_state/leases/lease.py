@@ -16,7 +16,6 @@ from supabase_auth_state.errors import (
     LeaseHeld,
     LeaseLost,
     StoreError,
-    StoreUnavailable,
 )
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.clocks import clock
@@ -31,8 +30,6 @@ LEASE_HEADER = "x-whatsapp-lease"
 """The request header that carries a lease's token."""
 
 _RELEASE_WITHIN = 5.0
-# What the functions of an earlier version answer, which name no company.
-_BEFORE_03 = ({"token", "expires_at"}, {"token", "owner", "expires_at"})
 
 
 class Lease:
@@ -200,10 +197,13 @@ async def acquire_lease(
             company_id,
             {"p_owner": owner, "p_ttl_seconds": seconds},
             commit=writer.next_commit(),
+            # After this a request to give the lease back is executed, and no earlier one then.
+            harmless_late=True,
         )
-    except BaseException as error:
-        if not _certainly_refused(error):
-            await rest.in_background(_give_back(rest, writer, None, _RELEASE_WITHIN))
+    except ConfigurationError:
+        raise
+    except BaseException:
+        await rest.in_background(_give_back(rest, writer, None, _RELEASE_WITHIN))
         raise
     if answer["token"] is None:
         raise LeaseHeld(company_id, owner=answer.get("owner"), expires_at=answer.get("expires_at"))
@@ -221,15 +221,6 @@ async def acquire_lease(
     return lease
 
 
-def _certainly_refused(error: BaseException) -> bool:
-    # PostgREST's own errors have a code; a page of a gateway does not tell what happened behind it.
-    if isinstance(error, ConfigurationError):
-        return True
-    if isinstance(error, StoreError):
-        return error.code is not None and not isinstance(error, StoreUnavailable)
-    return False
-
-
 async def _give_back(rest: Rest, writer: Writer, token: int | None, within: float) -> None:
     try:
         await rest.do(
@@ -242,7 +233,7 @@ async def _give_back(rest: Rest, writer: Writer, token: int | None, within: floa
         log.log(
             # Without a token it is not known whether there is a lease.
             logging.INFO if token is None else logging.WARNING,
-            "company %s: lease not released, it ends by itself: %s",
+            "company %s: not known whether the lease is released, it ends by itself: %s",
             writer.company_id,
             error,
         )

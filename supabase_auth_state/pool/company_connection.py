@@ -345,6 +345,7 @@ class CompanyConnection(Generic[S]):
         if self._keep_up:
             self.open()
         else:
+            self._ended_session = None
             self._tasks.spawn(self._clear)
 
     def _react(self, end: End) -> Reaction:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from supabase_auth_state.errors import ConfigurationError, PoolClosed, PoolError
 from supabase_auth_state.rest.backoff import Timing
 from supabase_auth_state.rest.connection import Place
+from supabase_auth_state.rest.opening import AsyncOnly
 
 from .company_connection import CompanyConnection, PoolOptions
 from .ends import CompanyState, CompanyStatus, ConnectionEnd
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 
-class SessionPool(Generic[S]):
+class SessionPool(AsyncOnly, Generic[S]):
     """Keep at most one session per company, here and, by leases, on every machine.
 
     ::

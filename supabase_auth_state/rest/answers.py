@@ -25,7 +25,7 @@ class NotTheAnswer(Exception):
 
 
 class NoReceipt(Exception):
-    """PostgREST says that rows were stored, without the database's receipt."""
+    """The answer is as it should be, but without the database's receipt, and proves nothing."""
 
 
 @dataclass(frozen=True)
@@ -124,42 +124,23 @@ def result_of(
     return read
 
 
-def stored_by(commit: str) -> Callable[[Answer], None]:
-    """Return what reads the answer to an upsert with ``return=minimal``.
+def with_receipt(read: Callable[[Answer], T]) -> Callable[[Answer], T]:
+    """Return what reads an answer that proves nothing without the database's receipt."""
 
-    Args:
-        commit: writer and number of the upsert.
-    """
+    def read_both(answer: Answer) -> T:
+        result = read(answer)
+        if answer.receipt is None:
+            raise NoReceipt
+        return result
 
-    def read(answer: Answer) -> None:
-        applied = answer.headers.get("preference-applied", "")
-        if answer.status not in {200, 201} or answer.content or _MINIMAL not in applied:
-            raise NotTheAnswer("what came does not acknowledge the rows")
-        _check_receipt(answer, commit)
-
-    return read
+    return read_both
 
 
-def done_by(commit: str) -> Callable[[Answer], None]:
-    """Return what reads the answer of a function that writes and gives true or false.
-
-    Args:
-        commit: writer and number of the call.
-    """
-
-    def read(answer: Answer) -> None:
-        if answer.status != 200 or not isinstance(answer.json, bool):
-            raise NotTheAnswer("what came is not PostgREST's answer to this request")
-        _check_receipt(answer, commit)
-
-    return read
-
-
-def _check_receipt(answer: Answer, commit: str) -> None:
-    if answer.receipt is None:
-        raise NoReceipt
-    if answer.receipt.commit != commit:
-        raise NotTheAnswer("what came acknowledges another request")
+def stored(answer: Answer) -> None:
+    """Read the answer to an upsert with ``return=minimal``."""
+    applied = answer.headers.get("preference-applied", "")
+    if answer.status not in {200, 201} or answer.content or _MINIMAL not in applied:
+        raise NotTheAnswer("what came does not acknowledge the rows")
 
 
 def _seconds(text: str) -> float | None:

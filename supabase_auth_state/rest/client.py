@@ -14,7 +14,7 @@ import orjson
 from supabase_auth_state.config import Settings
 
 from . import backoff
-from .answers import done_by, result_of, stored_by
+from .answers import result_of, stored, with_receipt
 from .clocks import clock
 from .connection import Client, Connection, GivenConnection, OwnConnection
 from .requests import Builder, Commit, Request, Sender, names
@@ -74,6 +74,7 @@ class Rest:
         parse: Parse = orjson.loads,
         is_right: Callable[[Any], bool] = lambda _: True,
         commit: Commit | None = None,
+        harmless_late: bool = False,
     ) -> Any:
         """Call a function with named parameters and return its result.
 
@@ -87,6 +88,7 @@ class Rest:
             parse: makes the result of the answer's text.
             is_right: whether a result is the answer to this call; what is not is no answer.
             commit: the place among a writer's requests.
+            harmless_late: whether a write that has failed may still be executed a moment later.
         """
         return await self._sender.send(
             Request(
@@ -95,6 +97,7 @@ class Rest:
                 result_of(parse, is_right),
                 headers=headers or {},
                 commit=commit,
+                harmless_late=harmless_late,
             ),
             give_up_after,
         )
@@ -116,7 +119,7 @@ class Rest:
             Request(
                 f"calling {function}",
                 lambda postgrest: postgrest.rpc(function, dict(params)),
-                done_by(str(commit)),
+                with_receipt(result_of(orjson.loads, lambda found: isinstance(found, bool))),
                 commit=commit,
                 harmless_late=True,
             ),
@@ -132,6 +135,7 @@ class Rest:
         headers: Mapping[str, str] | None = None,
         parse: Parse = orjson.loads,
         commit: Commit | None = None,
+        harmless_late: bool = False,
     ) -> Mapping[str, Any]:
         """Call a function about a company that repeats company and request in its result.
 
@@ -145,6 +149,7 @@ class Rest:
             headers: further headers.
             parse: makes the result of the answer's text.
             commit: the place among a writer's requests.
+            harmless_late: see `rpc`.
         """
         request = f"{self._name}-{next(self._numbers)}"
 
@@ -156,6 +161,7 @@ class Rest:
             parse=parse,
             is_right=lambda found: names(found, wanted),
             commit=commit,
+            harmless_late=harmless_late,
         )
         self.learn_time(found["time"])
         return found
@@ -209,7 +215,7 @@ class Rest:
                 lambda postgrest: postgrest.from_(table).upsert(
                     list(rows), on_conflict=on_conflict, returning=ReturnMethod.minimal
                 ),
-                stored_by(str(commit)),
+                with_receipt(stored),
                 content=content,
                 commit=commit,
             )

@@ -6,6 +6,7 @@ import asyncio
 import os
 import warnings
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -56,7 +57,11 @@ class Place:
 
     def is_here(self) -> bool:
         """Return whether this is the same event loop in the same process."""
-        return self._process == os.getpid() and self._loop() is asyncio.get_running_loop()
+        return self.is_in_this_process() and self._loop() is asyncio.get_running_loop()
+
+    def is_in_this_process(self) -> bool:
+        """Return whether this process has not been forked since."""
+        return self._process == os.getpid()
 
     def refuse_elsewhere(self, what: str) -> None:
         """Return if `is_here`.
@@ -69,9 +74,9 @@ class Place:
         """
         if not self.is_here():
             where = (
-                "before this process was forked"
-                if self._process != os.getpid()
-                else "in another event loop"
+                "in another event loop"
+                if self.is_in_this_process()
+                else "before this process was forked"
             )
             raise ConfigurationError(f"{what} was opened {where}: open it again in this one")
 
@@ -83,7 +88,7 @@ class OwnConnection:
     one broken connection would fail every request on it at once (supabase-py issue 1064).
 
     It is opened at the first request, and opened anew when another event loop or a forked process
-    makes one.
+    makes one. Its connections are given up when it is dropped without `close`.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -92,6 +97,7 @@ class OwnConnection:
         self._place: Place | None = None
         self._session: httpx.AsyncClient | None = None
         self._postgrest: AsyncPostgrestClient | None = None
+        self._abandon: Callable[[], object] = _nothing
         self._closed = False
 
     async def postgrest(self) -> AsyncPostgrestClient:
@@ -117,9 +123,10 @@ class OwnConnection:
             ),
         )
         if self._postgrest is None or self._place is None or not self._place.is_here():
-            _abandon(self._session)
+            self._abandon()
             self._place, self._session = Place(), session
             self._postgrest = client.postgrest
+            self._abandon = weakref.finalize(self, _abandon, session, self._place)
         return self._postgrest
 
     async def close(self) -> None:
@@ -128,8 +135,7 @@ class OwnConnection:
         session, self._session, self._postgrest = self._session, None, None
         if session is not None and self._place is not None and self._place.is_here():
             await session.aclose()
-        else:
-            _abandon(session)
+        self._abandon()
 
 
 class GivenConnection:
@@ -192,19 +198,33 @@ def _open_session(settings: Settings) -> httpx.AsyncClient:
     return httpx.AsyncClient(timeout=settings.timeout, transport=transport)
 
 
-def _abandon(session: httpx.AsyncClient | None) -> None:
-    # The event loop of these connections has ended: they cannot be closed in good order, and
-    # aiohttp would log an error about them.
-    client: Any = getattr(getattr(session, "_transport", None), "client", None)
-    connector: Any = getattr(client, "connector", None)
-    if connector is not None:
-        import aiohttp
+def _nothing() -> None:
+    pass
 
-        client.detach()
-        # The connector's own `close` is to be awaited, which takes a loop.
-        with warnings.catch_warnings(), suppress(RuntimeError):
-            warnings.simplefilter("ignore", DeprecationWarning)
-            aiohttp.BaseConnector.close(connector)
+
+# Sessions of the process that this one was forked from. To close their connections, or to let them
+# be collected, would take the sockets from its event loop.
+_of_another_process: list[httpx.AsyncClient] = []
+
+
+def _abandon(session: httpx.AsyncClient, place: Place) -> None:
+    # The event loop of these connections has ended, or will not be waited for: they cannot be
+    # closed in good order, and aiohttp would log an error about them.
+    client: Any = getattr(session._transport, "client", None)  # noqa: SLF001 - httpx hides it
+    connector: Any = getattr(client, "connector", None)
+    if connector is None or connector.closed:
+        return
+    import aiohttp
+
+    client.detach()
+    if not place.is_in_this_process():
+        _of_another_process.append(session)
+        connector._closed = True  # noqa: SLF001 - or it closes them itself when this process ends
+        return
+    # The connector's own `close` is to be awaited, which takes a loop.
+    with warnings.catch_warnings(), suppress(RuntimeError):
+        warnings.simplefilter("ignore", DeprecationWarning)
+        aiohttp.BaseConnector.close(connector)
 
 
 def _open_aiohttp(transport: object) -> aiohttp.ClientSession:

@@ -24,10 +24,10 @@ def translated(
             a wrong certificate will not get better by trying again.
     """
     chain = list(_chain(error))
-    if not reached:
-        reason = _lasting(chain)
-        if reason is not None:
-            return ConfigurationError(f"{what}: {url}: {reason}")
+    lasting = _lasting(chain)
+    if lasting is not None:
+        kind = StoreUnavailable if reached else ConfigurationError
+        return kind(f"{what}: {url}: {lasting}")
     if isinstance(error, asyncio.TimeoutError):
         return StoreUnavailable(f"{what}: no answer in time")
     refused = type(error).__name__ == "ConnectError" or any(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -18,7 +18,17 @@ class Closable(Protocol):
         ...
 
 
-class Closing:
+class AsyncOnly:
+    """What is entered with ``async with``, and says so when it is entered with ``with``."""
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("write `async with`: this is opened and closed by awaiting")
+
+    def __exit__(self, *_: object) -> None:
+        """Never reached; Python asks for it before it calls ``__enter__``."""
+
+
+class Closing(AsyncOnly):
     """Something that is closed at the end of ``async with``."""
 
     async def close(self) -> None:
@@ -39,7 +49,7 @@ class Closing:
 T = TypeVar("T", bound=Closable)
 
 
-class Opening(Generic[T]):
+class Opening(AsyncOnly, Generic[T]):
     """``await`` it and close what it gives, or ``async with`` it, which closes it."""
 
     def __init__(self, open_it: Callable[[], Awaitable[T]]) -> None:
@@ -48,12 +58,6 @@ class Opening(Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         return self._open_it().__await__()
-
-    def __enter__(self) -> T:
-        raise TypeError("write `async with`: this is opened and closed by awaiting")
-
-    def __exit__(self, *_: object) -> None:
-        """Never reached; Python asks for it before it calls ``__enter__``."""
 
     async def __aenter__(self) -> T:
         self._opened = await self._open_it()

@@ -208,22 +208,25 @@ class Sender:
     async def _result(self, request: Request[T], answer: Answer, deadline: float) -> T:
         try:
             result = request.read(answer)
+            self._check_receipt(request, answer)
         except NoReceipt:
             await self._confirm(request, deadline)
-            return cast("T", None)  # what an upsert gives
+            return cast("T", None)  # what is asked for a receipt gives no result
         except NotTheAnswer as error:
             reason = str(error)
         else:
             self._reached = True
-            if request.commit is not None:
-                self._learn(answer, request.commit)
             return result
         self._refuse_another_server(request, answer)
         raise StoreUnavailable(f"{request.what}: {reason}", status=answer.status)
 
-    def _learn(self, answer: Answer, commit: Commit) -> None:
+    def _check_receipt(self, request: Request[Any], answer: Answer) -> None:
         receipt = answer.receipt
-        if receipt is not None and receipt.commit == str(commit) and receipt.time is not None:
+        if request.commit is None or receipt is None:
+            return
+        if receipt.commit != str(request.commit):
+            raise NotTheAnswer("what came acknowledges another request")
+        if receipt.time is not None:
             self.database_clock.learn(receipt.time)
 
     async def _confirm(self, request: Request[T], deadline: float) -> None:
@@ -243,7 +246,7 @@ class Sender:
             deadline,
         )
         if last["number"] != commit.number:
-            raise StoreUnavailable(f"{request.what}: the database did not store it")
+            raise StoreUnavailable(f"{request.what}: the database did not execute it")
 
     def _refuse_another_server(self, request: Request[Any], answer: Answer) -> None:
         if not self._reached and request.commit is None and answer.is_foreign:

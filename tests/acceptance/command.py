@@ -69,9 +69,9 @@ class Terminal:
             pass
         return self.process.wait(TIMEOUT)
 
-    def type(self, line: str) -> None:
-        """Type a line."""
-        self._shown.write(f"{line}\n".encode())
+    def type(self, keys: str) -> None:
+        """Type keys, the one that ends a line among them."""
+        self._shown.write(keys.encode())
 
     def _read(self) -> bool:
         ready, _, _ = select.select([self._shown], [], [], TIMEOUT)

@@ -80,7 +80,7 @@ def test_a_person_at_a_terminal_is_asked(
 ) -> None:
     with run.at_terminal("lease", "release", "--company", owned) as terminal:
         terminal.until(r"is owned by a dead bot until .*End this lease\? \[y/N\] ")
-        terminal.type(answer)
+        terminal.type(f"{answer}\n")
         assert terminal.end() == code
     assert owner(db, owned) == (None if code == 0 else "a dead bot")
 

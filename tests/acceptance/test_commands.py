@@ -449,25 +449,13 @@ def test_a_deletion_asks_at_a_terminal(
     db: psycopg.Connection[Any],
 ) -> None:
     run("import", sample("v7-small"), "--company", company_id)
-    keyboard, terminal = os.openpty()
-    with os.fdopen(keyboard, "r+b", 0) as typing, os.fdopen(terminal, "rb") as stdin:
-        process = subprocess.Popen(
-            [COMMAND, "delete", "--company", company_id],
-            cwd=run.cwd,
-            env=run.environ,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stderr is not None
-        assert "type its id" in process.stderr.readline()
+    with run.at_terminal("delete", "--company", company_id) as terminal:
+        terminal.until("type its id: ")
         if typed is None:
-            process.send_signal(signal.SIGINT)
+            terminal.process.send_signal(signal.SIGINT)
         else:
-            typing.write(typed.format(id=company_id).encode())
-        process.communicate(timeout=BEFORE_DEADLINE)
-    assert process.returncode == code
+            terminal.type(typed.format(id=company_id))
+        assert terminal.end() == code
     assert count(db, company_id) == left
 
 

@@ -136,8 +136,9 @@ def unguarded(fresh_stack: Callable[..., LocalStack]) -> LocalStack:
     stack = fresh_stack(migrate=True)
     with psycopg.connect(stack.db_url, autocommit=True) as db:
         db.execute(
-            "create or replace function guard_whatsapp_company(p_company_id text) returns void "
-            "language sql as 'select'"
+            "create or replace function public.whatsapp_enter(p_company_id text) returns boolean "
+            "language plpgsql as 'begin perform public.whatsapp_take_number(p_company_id, null, "
+            "current_setting(''request.headers'')::json); return true; end'"
         )
     return stack
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.command import Command
 from tests.acceptance.conftest import Sample
+from tests.folders import set_age
 from tests.single_file import single_file, write_single_file
 from tests.values import BAILEYS
 
@@ -20,7 +20,7 @@ from tests.values import BAILEYS
 def file(tmp_path: Path) -> Path:
     """The single file of useSingleFileAuthState, last changed an hour ago."""
     file = write_single_file(tmp_path / "auth_info.json", single_file(BAILEYS / "v6-small"))
-    os.utime(file, (time.time() - 3600, time.time() - 3600))
+    set_age(file, 3600)
     return file
 
 
@@ -74,7 +74,7 @@ def test_names_that_are_not_utf_8_can_be_printed(
     folder = sample("v7-small")
     (folder / os.fsdecode(b"creds.json.\xff")).write_text("{")
     for path in folder.iterdir():
-        os.utime(path, (time.time() - 3600, time.time() - 3600))
+        set_age(path, 3600)
     imported = run("import", folder, "--company", company_id)
     assert imported.code == 0
     assert "left out: copies or unfinished writes of Baileys' files: 1 (creds.json.\\udcff)" in (

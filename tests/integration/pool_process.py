@@ -1,4 +1,6 @@
-"""A process that owns a company through a pool until it is killed: pool_process.py COMPANY TTL.
+"""A process that owns a company through a pool until it is killed.
+
+    pool_process.py COMPANY TTL [OWNER]
 
 Prints the lease's token when the session is up. The project comes from the environment.
 """
@@ -24,11 +26,13 @@ async def connect(company_id: str, auth: AuthState) -> Session:
     return Session(auth)
 
 
-async def main(company_id: str, ttl: float) -> None:
+async def main(company_id: str, ttl: float, owner: str | None = None) -> None:
     rest = open_rest()
 
     async def open_auth(company: str) -> AuthState:
-        return await use_supabase_auth_state(company, client=rest, lease=True, lease_ttl=ttl)
+        return await use_supabase_auth_state(
+            company, client=rest, lease=True, lease_ttl=ttl, owner=owner
+        )
 
     async with SessionPool(connect, open_auth=open_auth) as pool:
         session = await pool.get(company_id)
@@ -38,4 +42,4 @@ async def main(company_id: str, ttl: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], float(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], float(sys.argv[2]), *sys.argv[3:]))

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,18 @@ class Session:
         self.closed.set()
 
 
+class Odd(BaseException):
+    """No Exception, as some libraries' control flow is none."""
+
+
 class Machine:
     """A pool that stands for one machine; its sessions arrive in a queue."""
 
-    def __init__(self, rest: Rest, ttl: float, **options: Any) -> None:
+    def __init__(self, rest: Rest, ttl: float, *, owner: str | None = None, **options: Any) -> None:
         self.sessions: asyncio.Queue[Session] = asyncio.Queue()
         self._rest = rest
         self._ttl = ttl
+        self._owner = owner
         self.pool = SessionPool(self._connect, open_auth=self._open_auth, **options)
 
     async def next_session(self) -> Session:
@@ -60,7 +66,7 @@ class Machine:
 
     async def _open_auth(self, company_id: str) -> AuthState:
         return await use_supabase_auth_state(
-            company_id, client=self._rest, lease=True, lease_ttl=self._ttl
+            company_id, client=self._rest, lease=True, lease_ttl=self._ttl, owner=self._owner
         )
 
     async def _connect(self, company_id: str, auth: AuthState) -> Session:
@@ -185,21 +191,45 @@ async def test_a_restart_keeps_the_lease_and_any_other_end_gives_it_up(
     assert second.closed.is_set()
 
 
-async def test_a_logged_out_company_is_free_for_export_and_loses_nothing(
-    machine: Callable[..., Machine], settings: Settings, company_id: str
+@pytest.mark.parametrize("code", [401, 403, 406])
+async def test_a_refused_company_is_free_for_export_and_loses_nothing(
+    machine: Callable[..., Machine], settings: Settings, company_id: str, code: int
 ) -> None:
     pool = machine().pool
     session = await pool.get(company_id)
     await session.auth.keys.set({"pre-key": {"7": {"public": b"p", "private": b"q"}}})
     creds = session.auth.creds
-    pool.report(company_id, 401)
+    pool.report(company_id, code)
     await asyncio.wait_for(session.closed.wait(), LONG)
     await pool.close(company_id)
     async with use_supabase_auth_state(company_id, settings=settings) as auth:
         assert auth.creds == creds
         assert set(await auth.keys.get("pre-key", ["7"])) == {"7"}
-    with pytest.raises(PoolError, match="401"):
+    with pytest.raises(PoolError, match=str(code)):
         await pool.get(company_id)
+
+
+@pytest.mark.parametrize("error", [Odd(), asyncio.CancelledError(), GeneratorExit()])
+async def test_a_factory_that_raises_no_exception_gives_the_company_back(
+    rest: Rest,
+    lease_status: Callable[[str], Awaitable[Any]],
+    company_id: str,
+    error: BaseException,
+) -> None:
+    errors = [error]
+
+    async def connect(company: str, auth: AuthState) -> Session:
+        if errors:
+            raise errors.pop()
+        return Session(company, auth)
+
+    async with SessionPool(connect, client=rest, backoff_base=0.01) as pool:
+        callers = [asyncio.create_task(pool.get(company_id)) for _ in range(3)]
+        await asyncio.wait(callers, timeout=LONG)
+        assert {type(caller.exception()) for caller in callers} == {PoolError}
+        assert (await lease_status(company_id))["live"] is False
+        assert (await pool.get(company_id)).company_id == company_id
+    assert (await lease_status(company_id))["live"] is False
 
 
 async def test_a_company_taken_by_another_owner_is_closed_here_and_left_alone(
@@ -217,26 +247,45 @@ async def test_a_company_taken_by_another_owner_is_closed_here_and_left_alone(
         await pool.get(company_id)
 
 
-async def test_when_a_process_is_killed_another_pool_takes_over_after_expiry_with_all_its_data(
-    stack: Stack, machine: Callable[..., Machine], company_id: str
-) -> None:
+@asynccontextmanager
+async def owning_process(stack: Stack, *arguments: str) -> AsyncIterator[int]:
+    """Run a process that owns a company, give its lease's token, and kill it at the end."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(PROGRAM), company_id, "5",
+        sys.executable, str(PROGRAM), *arguments,
         env={**os.environ, **stack.env()}, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        token = int(await asyncio.wait_for(process.stdout.readline(), LONG))
-        here = machine()
-        with pytest.raises(LeaseHeld):
-            await here.pool.get(company_id)
-        here.pool.serve([company_id], every=0.2)
+        yield int(await asyncio.wait_for(process.stdout.readline(), LONG))
     finally:
         process.kill()
         await process.wait()
+
+
+async def test_when_a_process_is_killed_another_pool_takes_over_after_expiry_with_all_its_data(
+    stack: Stack, machine: Callable[..., Machine], company_id: str
+) -> None:
+    here = machine()
+    async with owning_process(stack, company_id, "5") as token:
+        with pytest.raises(LeaseHeld):
+            await here.pool.get(company_id)
+        here.pool.serve([company_id], every=0.2)
     session = await here.next_session()
     assert session.token > token
     found = await session.auth.keys.get("session", ["15550100001.0"])
+    assert found == {"15550100001.0": {"by": "the first owner"}}
+
+
+async def test_a_process_that_is_started_again_under_its_name_has_its_companies_at_once(
+    stack: Stack, machine: Callable[..., Machine], company_id: str
+) -> None:
+    async with owning_process(stack, company_id, "86400", f"worker of {company_id}") as token:
+        pass
+    with pytest.raises(LeaseHeld, match="worker of"):
+        await machine(owner="another worker").pool.get(company_id)
+    again = await machine(owner=f"worker of {company_id}").pool.get(company_id)
+    assert again.token > token
+    found = await again.auth.keys.get("session", ["15550100001.0"])
     assert found == {"15550100001.0": {"by": "the first owner"}}
 
 

@@ -17,12 +17,14 @@ from WAeys.Socket import make_socket
 from WAeys.Utils.auth_utils import make_memory_key_store
 from WAeys.Utils.signal import get_next_pre_keys, get_next_pre_keys_node
 from WAeys.Utils.validate_connection import encode_signed_device_identity
+from WAeys.WABinary.types import BinaryNode
 from WAeys.WAProto.WAProto import ADVSignedDeviceIdentity
 
-from supabase_auth_state import AuthState, use_supabase_auth_state
+from supabase_auth_state import AuthState, ConnectionEnd, SessionPool, use_supabase_auth_state
 from supabase_auth_state.codec.creds import init_auth_creds
 from supabase_auth_state.config import Settings
 from supabase_auth_state.errors import FamilyMismatch, StoreUnavailable
+from supabase_auth_state.rest.client import using_rest
 from supabase_auth_state.types import SignalDataSet
 from supabase_auth_state.waeys import WAeysState
 from tests.interop.failing_client import failing_client
@@ -487,3 +489,47 @@ async def test_rows_of_another_family_are_refused(settings: Settings, company_id
     ) as auth:
         with pytest.raises(FamilyMismatch, match=r"'pyaileys'.*'baileys'"):
             WAeysState(auth)
+
+
+@pytest.mark.parametrize(
+    ("attrs", "facts"),
+    [
+        ({"reason": "403"}, (403, "quarantined", None)),
+        (
+            {"reason": "402", "code": "101", "expire": "86400"},
+            (402, "yielded", pytest.approx(86400, abs=60)),
+        ),
+    ],
+)
+async def test_a_pool_leaves_an_account_alone_that_whatsapp_refuses(
+    settings: Settings, url: str, company_id: str, attrs: dict[str, str], facts: Any
+) -> None:
+    ends: asyncio.Queue[ConnectionEnd] = asyncio.Queue()
+
+    async def connect(company: str, auth: AuthState) -> dict[str, Any]:
+        state = WAeysState(auth)
+        sock: dict[str, Any] = make_socket(socket_config(url, state.config))
+        state.attach(sock)
+
+        def on_update(update: dict[str, Any]) -> None:
+            if update.get("connection") == "close":
+                pool.report(company, update["lastDisconnect"]["error"], session=sock)
+
+        sock["ev"].on("connection.update", on_update)
+        return sock
+
+    def on_end(company: str, end: ConnectionEnd) -> None:
+        ends.put_nowait(end)
+
+    def close_session(sock: dict[str, Any]) -> Any:
+        return sock["end"](None)
+
+    async with (
+        using_rest(settings) as rest,
+        SessionPool(connect, client=rest, close_session=close_session, on_end=on_end) as pool,
+    ):
+        sock = await pool.get(company_id)
+        sock["ws"].emit("CB:failure", BinaryNode("failure", attrs))
+        end = await asyncio.wait_for(ends.get(), 30)
+        assert (end.code, end.status, end.retry_after) == facts
+        assert pool.status() == {company_id: end.status}

@@ -357,6 +357,14 @@ def test_a_worker_is_refused_in_a_second_event_loop_and_without_one() -> None:
         start_automatic_cleanup("6h", client=rest)
 
 
+async def test_a_plain_with_says_async_with(time: FakeTime) -> None:
+    rest: Any = FakeRest()
+    async with start_automatic_cleanup("6h", client=rest, timing=time.timing) as worker:
+        plain: Any = worker
+        with pytest.raises(TypeError, match="write `async with`"), plain:
+            pass
+
+
 async def test_a_worker_is_refused_after_a_fork(
     time: FakeTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

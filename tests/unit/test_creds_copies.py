@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from supabase_auth_state import FolderError, use_multi_file_auth_state
 from supabase_auth_state.files.folder import read_folder
+from tests.folders import set_age
 from tests.values import BAILEYS
 
 HOUR = 3600
@@ -25,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 def keep_copy(folder: Path, name: str, *, age: float = 3 * HOUR + 60) -> Path:
     copy = Path(shutil.copy(folder / "creds.json", folder / name))
-    os.utime(copy, (time.time() - age, time.time() - age))
+    set_age(copy, age)
     return copy
 
 
@@ -55,24 +54,28 @@ def test_a_whole_copy_is_named_with_its_age_and_its_command(
 
 
 def test_a_copy_that_is_not_whole_is_named_and_not_recommended(folder: Path) -> None:
-    (folder / "creds.json").write_bytes(b"")
-    (folder / "creds.json.bak").write_bytes(b"")
-    (folder / "creds.json.tmp").write_bytes(b'{"noiseKey":{}}')
+    for name, content in {
+        "creds.json": b"",
+        "creds.json.bak": b"",
+        "creds.json.tmp": b'{"noiseKey":{}}',
+    }.items():
+        (folder / name).write_bytes(content)
+        set_age(folder / name, 2 * HOUR + 60)
     advice = read_folder(folder).advice
-    assert "creds.json.bak is 0 seconds old and cannot be used (is empty)" in advice
-    assert "creds.json.tmp is 0 seconds old and cannot be used (noiseKey: " in advice
+    assert "creds.json.bak is 2 hours old and cannot be used (is empty)" in advice
+    assert "creds.json.tmp is 2 hours old and cannot be used (noiseKey.private: is miss" in advice
     assert "cp -p" not in advice
 
 
 def test_the_newest_whole_copy_is_recommended(folder: Path) -> None:
     keep_copy(folder, "creds.json.old", age=2 * 86400 + HOUR)
-    keep_copy(folder, "creds.json.bak", age=90)
+    keep_copy(folder, "creds.json.bak", age=HOUR + 60)
     (folder / "creds.json.tmp").write_bytes(b"{")
     (folder / "creds.json").unlink()
     advice = read_folder(folder).advice
     assert "creds.json.old is 2 days old" in advice
     assert "To use creds.json.bak: " in advice
-    assert advice.index("creds.json.tmp") < advice.index("creds.json.bak is 1 minute old")
+    assert advice.index("creds.json.tmp") < advice.index("creds.json.bak is 1 hour old")
 
 
 def test_a_copy_that_is_older_than_the_keys_is_recommended_with_a_warning(folder: Path) -> None:

@@ -10,12 +10,12 @@ import copy
 import json
 import os
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import orjson
-from hypothesis import HealthCheck, example, given, settings
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from supabase_auth_state import codec
@@ -45,10 +45,13 @@ CREDS = [json.loads(FILES["creds.json"])] + [row["creds"] for row in auth_rows()
 SINGLE_FILE = single_file(BAILEYS / "v6-small")
 
 
-def tries(number: int) -> Callable[[Any], Any]:
-    """Try so many inputs, however long each takes on a machine that is busy."""
-    quiet = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(max_examples=number * TIMES, deadline=None, suppress_health_check=quiet)
+# A long run takes its time; see tests/unit/conftest.py.
+pytestmark = pytest.mark.timeout(60 * TIMES)
+
+
+def tries(number: int) -> settings:
+    """Try so many inputs, or in a long run more."""
+    return settings(max_examples=number * TIMES)
 
 
 # Inputs
@@ -173,9 +176,11 @@ def says_little(error: Malformed) -> None:
 
 
 def storable(value: Any) -> None:
-    """PostgreSQL takes this as JSONB."""
-    text = orjson.dumps(value).decode()
-    assert "\\u0000" not in text
+    """PostgreSQL takes this as JSONB: no NUL, no half surrogate pair, no number without an end."""
+    stored = orjson.loads(orjson.dumps(value))
+    for node, key in places([stored]):
+        assert "\0" not in str(key)
+        assert type(node[key]) is not str or "\0" not in node[key]
 
 
 @tries(100)

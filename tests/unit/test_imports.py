@@ -107,3 +107,13 @@ def test_the_check_sees_every_form_of_import(text: str, rooms: list[str]) -> Non
 def test_the_top_of_the_package_can_be_taken_in() -> None:
     entries = [path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"]
     assert len(entries) <= MOST_ENTRIES, sorted(entries)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_other_rooms_use_the_codec_by_its_front(path: Path) -> None:
+    if room_of(path) == "codec":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            inside = node.module.partition("supabase_auth_state.codec.")[2]
+            assert inside in {"", "creds"}, f"line {node.lineno} imports codec.{inside}"

@@ -1,4 +1,4 @@
-"""What the functions do that a pool is given harms one company at most, and that one once."""
+"""Functions that a pool is given raise anything, or hang: one company is harmed, once."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ async def test_a_factory_that_raises_no_exception_fails_its_waiters_once(
 
     factories: list[Any] = [bad]
 
-    async def factory(*args: Any) -> Any:
-        return await (factories.pop() if factories else good)(*args)
+    def bad_once(company_id: str, auth: Any) -> Any:
+        return (factories.pop() if factories else good)(company_id, auth)
 
-    pool = world.pool(factory)
+    pool = world.pool(bad_once)
     errors = await outcomes(pool, "962302")
     assert [type(each) for each in errors] == [PoolError] * 3
     assert str(errors[0]) == f"company '962302': the factory {message}"

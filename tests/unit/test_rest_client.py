@@ -25,31 +25,14 @@ from supabase_auth_state import (
     WriteRefused,
     open_rest,
 )
-from supabase_auth_state.rest.backoff import Timing
 from supabase_auth_state.rest.requests import Commit
-from tests.canned import TIME, answered, receipt, stock_client, stored
+from tests.canned import TIME, Clock, answered, receipt, stock_client, stored
 
 URL = "http://project.test"
 KEY = "sb_secret_do-not-print-me"
 SECRET = "c2VjcmV0LXNpZ25hbC1rZXk="
 READ = f"{URL}/rest/v1/rpc/f"
 WRITE = f"{URL}/rest/v1/whatsapp_keys"
-
-
-class Clock:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-        self.slept: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.time += seconds
-
-    @property
-    def timing(self) -> Timing:
-        return Timing(now=lambda: self.time, sleep=self.sleep, random=lambda: 0.5)
 
 
 @pytest.fixture
@@ -294,7 +277,7 @@ async def test_where_no_receipt_is_passed_on_the_stored_number_is_asked_for(
     if number == 1:
         await write(rest)
     else:
-        with pytest.raises(StoreUnavailable, match="did not store"):
+        with pytest.raises(StoreUnavailable, match="did not execute"):
             await write(rest)
 
 
@@ -328,12 +311,28 @@ async def test_a_clock_that_is_ahead_is_set_by_the_first_receipt(
     assert deadlines[1] == TIME + 30
 
 
-async def test_the_receipt_of_another_request_sets_no_clock(rest: Rest, api: Any) -> None:
+async def test_an_answer_with_the_receipt_of_another_request_is_none(rest: Rest, api: Any) -> None:
     route = api.post(READ).mock(side_effect=receipted)
-    for number in range(2):
-        route.calls.reset()
-        await rest.rpc("f", {"p_company_id": "c"}, commit=commit(number + 2))
-    assert float(route.calls[0].request.headers["x-whatsapp-deadline"]) < TIME
+    with pytest.raises(StoreUnavailable, match="another request"):
+        await rest.rpc("f", {"p_company_id": "c"}, commit=commit(2))
+    assert max(float(call.request.headers["x-whatsapp-deadline"]) for call in route.calls) < TIME
+
+
+@pytest.mark.parametrize("number", [1, 0])
+async def test_a_result_that_proves_nothing_takes_a_receipt(
+    rest: Rest, api: Any, number: int
+) -> None:
+    api.post(READ).respond(json=True)
+    last = api.post(f"{URL}/rest/v1/rpc/whatsapp_last_commit").respond(
+        json={"company_id": "c", "writer": "0a", "number": number}
+    )
+    call = rest.do("f", {}, commit=commit(), give_up_after=30)
+    if number:
+        assert await call is None
+    else:
+        with pytest.raises(StoreUnavailable, match="did not execute"):
+            await call
+    assert last.called
 
 
 async def test_a_clock_that_is_wrong_is_set_by_the_refusal(rest: Rest, api: Any) -> None:

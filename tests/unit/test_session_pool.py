@@ -541,54 +541,70 @@ async def test_a_closed_pool_refuses_everything_and_may_be_closed_again(world: W
 # Everything at once
 
 
-@pytest.mark.parametrize("seed", range(15))
-async def test_in_any_storm_a_company_has_one_session_at_most_and_nothing_is_left(  # noqa: C901
-    world: World, seed: int
-) -> None:
-    chance = random.Random(seed)
-    open_sessions: list[str] = []
-    doubled: list[str] = []
-    auths: dict[str, Any] = {}
+class Odd(BaseException):
+    """No Exception, as some libraries' control flow is none."""
 
-    async def rest() -> None:
-        for _ in range(chance.randrange(6)):
+
+EXPECTED = (OSError, PoolError, LeaseLost, asyncio.CancelledError)
+
+
+class Storm:
+    """Sessions that are made and closed slowly, fail and hang, all by chance."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.open_sessions: list[str] = []
+        self.doubled: list[str] = []
+        self._auths: dict[str, Any] = {}
+
+    async def rest(self) -> None:
+        for _ in range(self.chance.randrange(6)):
             await asyncio.sleep(0)
 
-    async def factory(company_id: str, auth: Any) -> Session:
-        auths[company_id] = auth
-        await rest()
-        raised = chance.choice([None] * 7 + [OSError("no route"), asyncio.CancelledError(), Odd()])
-        if raised is not None:
-            raise raised
-        if chance.random() < 0.1:
-            await gate()
-        doubled.extend(other for other in open_sessions if other == company_id)
-        open_sessions.append(company_id)
+    async def factory(self, company_id: str, auth: Any) -> Session:
+        self._auths[company_id] = auth
+        await self.rest()
+        await self.chance.choice([self.rest, self.rest, self.rest, self._fail, gate])()
+        if company_id in self.open_sessions:
+            self.doubled.append(company_id)
+        self.open_sessions.append(company_id)
         return Session(company_id, auth)
 
-    async def close_session(session: Session) -> None:
+    async def _fail(self) -> None:
+        raise self.chance.choice([OSError("no route"), asyncio.CancelledError(), Odd()])
+
+    async def close_session(self, session: Session) -> None:
         try:
-            await rest()
+            await self.rest()
         finally:
-            open_sessions.remove(session.company_id)
+            self.open_sessions.remove(session.company_id)
 
-    def lose_lease(company_id: str) -> None:
-        if company_id in auths:
-            auths[company_id].lease.lost.set()
+    def lose_lease(self, company_id: str) -> None:
+        if company_id in self._auths:
+            self._auths[company_id].lease.lost.set()
 
-    pool = world.pool(factory, close_session=close_session, max_creating=2, idle_after=50.0)
+
+@pytest.mark.parametrize("seed", range(15))
+async def test_in_any_storm_a_company_has_one_session_at_most_and_nothing_is_left(
+    world: World, seed: int
+) -> None:
+    storm = Storm(seed)
+    chance = storm.chance
+    pool = world.pool(
+        storm.factory, close_session=storm.close_session, max_creating=2, idle_after=50.0
+    )
+    callers: list[asyncio.Task[Any]] = []
     steps: list[Callable[[str], Any]] = [
         lambda company: callers.append(asyncio.create_task(pool.get(company))),
         lambda company: callers.append(asyncio.create_task(pool.close(company))),
         lambda company: chance.choice(callers).cancel() if callers else None,
         lambda company: pool.report(company, chance.choice([401, 402, 408, 440, 515])),
         pool.reinstate,
-        lose_lease,
+        storm.lose_lease,
     ]
-    callers: list[asyncio.Task[Any]] = []
     for _ in range(300):
         chance.choices(steps, weights=[8, 1, 4, 3, 2, 1])[0](chance.choice("abc"))
-        await rest()
+        await storm.rest()
         if chance.random() < 0.1:
             await world.time.advance(chance.choice([1.0, 10.0, 100.0]))
     await pool.close_all()
@@ -598,14 +614,7 @@ async def test_in_any_storm_a_company_has_one_session_at_most_and_nothing_is_lef
     ]
     assert unexpected == []
     assert any(isinstance(answer, Session) for answer in answers)
-    assert doubled == open_sessions == []
-
-
-class Odd(BaseException):
-    """No Exception, as some libraries' control flow is none."""
-
-
-EXPECTED = (OSError, PoolError, LeaseLost, asyncio.CancelledError)
+    assert storm.doubled == storm.open_sessions == []
 
 
 # Idle sessions
@@ -723,7 +732,13 @@ async def test_serve_again_replaces_the_list_and_keeps_what_is_up(world: World) 
     assert pool.status() == {"a": "down", "b": "up"}
 
 
-# Other event loops and threads
+# Other ways to use it
+
+
+async def test_a_plain_with_says_async_with(world: World) -> None:
+    pool: Any = world.pool(Factory())
+    with pytest.raises(TypeError, match="write `async with`"), pool:
+        pass
 
 
 def test_a_pool_is_refused_in_a_second_event_loop() -> None:
