@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from supabase_auth_state import (
     AuthState,
@@ -36,8 +36,43 @@ from .checker import (
     violation,
 )
 
-Change = Callable[[AuthState], AuthState]
-"""Changes an auth state that has just been opened, to show that the checker notices."""
+
+class Client(Protocol):
+    """How a client opens companies, in this process or in another."""
+
+    def fresh(self, tag: int) -> int:
+        """Return the nextPreKeyId of the creds that it would make for a new company."""
+        ...
+
+    async def open(self, company_id: str, *, lease: bool, lease_ttl: float, tag: int) -> Any:
+        """Open a company, as `use_supabase_auth_state` does, with fresh creds of this tag."""
+        ...
+
+
+class PythonClient:
+    """Opens companies by this library.
+
+    Args:
+        rest: how it reaches the database.
+    """
+
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
+
+    def fresh(self, tag: int) -> int:
+        """Return the tag itself; see `Client`."""
+        return tag
+
+    async def open(self, company_id: str, *, lease: bool, lease_ttl: float, tag: int) -> AuthState:
+        """Open a company; see `Client`."""
+        return await use_supabase_auth_state(
+            company_id,
+            client=self._rest,
+            lease=lease,
+            lease_ttl=lease_ttl,
+            new_creds=lambda: {**init_auth_creds(), "nextPreKeyId": tag},
+        )
+
 
 KEYS = ("session 15550100001.0", "session 15550100002.0", "sender-key-memory 120363@g.us")
 """The keys that recorded clients write: type and id."""
@@ -157,27 +192,24 @@ class Recorded:
     Args:
         history: what is recorded into.
         name: the client's name.
-        rest: how it reaches the database.
+        client: how it opens the company.
         disturbances: gives how many requests of the client were disturbed so far.
-        change: changes each auth state that is opened.
     """
 
     def __init__(
         self,
         history: History,
         name: str,
-        rest: Rest,
+        client: Client,
         disturbances: Callable[[], int],
-        change: Change = lambda auth: auth,
     ) -> None:
-        self.auth: AuthState | None = None
+        self.auth: Any = None
         self.unleased: list[str] = []
         self.opened_from = self.opened_until = 0
         self._history = history
         self._name = name
-        self._rest = rest
+        self._client = client
         self._disturbances = disturbances
-        self._change = change
         self._owner: Owner | None = None
         self._setting: set[str] = set()
 
@@ -196,22 +228,16 @@ class Recorded:
         """Open the company; return whether that worked."""
         tag = self._history.tag()
         name = f"{self._name} opens ({tag})"
-        self._history.start(name, Create(tag))
+        self._history.start(name, Create(self._client.fresh(tag)))
         # What a creation answers is read a moment after it, or a later one when it is sent again.
         given = f"{name}, what it is given"
         self._history.start(given, Read({}))
         self.opened_from = self._history.operations[name].started
 
-        async def call() -> AuthState:
-            return await use_supabase_auth_state(
-                self._history.company_id,
-                client=self._rest,
-                lease=lease,
-                lease_ttl=lease_ttl,
-                new_creds=lambda: {**init_auth_creds(), "nextPreKeyId": tag},
-            )
-
-        outcome, auth = await self._attempt(name, call())
+        opening = self._client.open(
+            self._history.company_id, lease=lease, lease_ttl=lease_ttl, tag=tag
+        )
+        outcome, auth = await self._attempt(name, opening)
         if auth is None:
             self._history.forget(given)
             self._history.end(name, outcome)
@@ -227,7 +253,7 @@ class Recorded:
             # Nothing was to be created unless the company was new.
             self._history.end(name, Outcome.UNKNOWN)
         self.opened_until = self._history.now()
-        self.auth = self._change(auth)
+        self.auth = auth
         return True
 
     async def set(self, keys: Sequence[str], *, delete: bool = False) -> None:
@@ -254,7 +280,7 @@ class Recorded:
         """Store creds that can be told from all others."""
         tag = self._history.tag()
 
-        async def save(auth: AuthState) -> None:
+        async def save(auth: Any) -> None:
             auth.creds["nextPreKeyId"] = tag
             await auth.save_creds()
 
@@ -285,7 +311,7 @@ class Recorded:
         if auth is not None:
             await self._attempt(f"{self._name} closes", auth.close())
 
-    def crash(self) -> AuthState | None:
+    def crash(self) -> Any:
         """Leave everything as it is; what was sent may still take effect."""
         if self._owner is not None and self._owner.until is None:
             self._owner.until = self._history.now()
@@ -293,7 +319,7 @@ class Recorded:
         return auth
 
     async def _write(
-        self, name: str, effect: Effect, call: Callable[[AuthState], Awaitable[None]], **more: Any
+        self, name: str, effect: Effect, call: Callable[[Any], Awaitable[None]], **more: Any
     ) -> None:
         auth = self._opened()
         token = None if auth.lease is None else auth.lease.token
@@ -320,7 +346,7 @@ class Recorded:
             self._history.problems.append(f"{name}: {type(error).__module__}.{error!r}")
             return Outcome.UNKNOWN, None
 
-    def _opened(self) -> AuthState:
+    def _opened(self) -> Any:
         if self.auth is None:
             raise RuntimeError(f"{self._name} is not open")
         return self.auth

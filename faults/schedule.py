@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -14,7 +14,7 @@ from supabase_auth_state import Settings, open_rest
 
 from . import actions
 from .proxy import Answer, Exchange, Fault, Landing, Matches, Proxy
-from .recorder import KEYS, Change, History, Recorded
+from .recorder import KEYS, Client, History, PythonClient, Recorded
 from .requests import calls, is_any, is_fence, is_lease, is_read, is_write
 from .tables import execute, stored
 
@@ -222,15 +222,27 @@ FAULTS: dict[str, Callable[[_Seat], Fault]] = {
 """What can be done to a request."""
 
 
+MakeClient: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[Client]]"
+"""Makes a client that is closed at the end of a schedule."""
+
+
+@asynccontextmanager
+async def python_client(settings: Settings) -> AsyncIterator[Client]:
+    """Give a client of this process."""
+    rest = open_rest(settings)
+    yield PythonClient(rest)
+    await rest.close()
+
+
 class _Play:
     """One company, its clients, and everything that is recorded of them."""
 
     def __init__(
-        self, stack: Stack, opened: AsyncExitStack, patience: float, change: Change
+        self, stack: Stack, opened: AsyncExitStack, patience: float, make: MakeClient
     ) -> None:
         self._stack = stack
         self._patience = patience
-        self._change = change
+        self._make = make
         self._opened = opened
         self._history = History(f"schedule-{uuid.uuid4().hex}")
         self._seats: dict[int, _Seat] = {}
@@ -283,10 +295,10 @@ class _Play:
     async def _sit(self, client: int) -> _Seat:
         proxy = await self._opened.enter_async_context(Proxy(self._stack.url))
         key, patience = self._stack.service_role_key, self._patience
-        rest = open_rest(Settings(proxy.url, key, timeout=patience, give_up_after=patience / 2))
-        self._opened.push_async_callback(rest.close)
+        settings = Settings(proxy.url, key, timeout=patience, give_up_after=patience / 2)
+        client_of_it = await self._opened.enter_async_context(self._make(settings))
         name = f"client {client}.{len(self._entered)}"
-        recorded = Recorded(self._history, name, rest, lambda: seat.disturbed, self._change)
+        recorded = Recorded(self._history, name, client_of_it, lambda: seat.disturbed)
         seat = self._seats[client] = _Seat(proxy, recorded)
         self._entered.append(recorded)
         return seat
@@ -351,7 +363,7 @@ async def play(
     *,
     lease: bool,
     patience: float = PATIENCE,
-    change: Change = lambda auth: auth,
+    make: MakeClient = python_client,
 ) -> str | None:
     """Play a schedule in a company of its own; say what is wrong with what came of it, or None.
 
@@ -360,10 +372,10 @@ async def play(
         steps: what is done, in order.
         lease: whether the first client opens the company with a lease.
         patience: seconds after which a client gives a request up.
-        change: changes each auth state that is opened.
+        make: makes the clients.
     """
     async with AsyncExitStack() as opened:
-        one = _Play(stack, opened, patience, change)
+        one = _Play(stack, opened, patience, make)
         await one.step(Enter(0, lease))
         await one.step(Finish(0))
         for step in steps:

@@ -16,7 +16,7 @@ from supabase_auth_state import Settings, open_rest
 from . import actions
 from .chaos import Chaos
 from .proxy import Answer, Exchange, Fault, Landing, Proxy
-from .recorder import KEYS, History, Recorded
+from .recorder import KEYS, History, PythonClient, Recorded
 from .requests import is_any
 from .tables import execute, stored
 
@@ -299,7 +299,7 @@ class Company:
         rest = open_rest(Settings(proxy.url, key, timeout=_PATIENCE, give_up_after=_PATIENCE / 2))
         self._opened.push_async_callback(rest.close)
         self._lines.append(line)
-        recorded = Recorded(self.history, name, rest, lambda: line.disturbed)
+        recorded = Recorded(self.history, name, PythonClient(rest), lambda: line.disturbed)
         self._line_of[recorded] = line
         self._entered.append(recorded)
         return recorded

@@ -13,16 +13,28 @@ from devstack import Stack
 from .checker import CREDS, Value
 from .recorder import KEYS, decoded
 
+_RESTARTS_WITHIN = 60.0
+
 
 async def execute(stack: Stack, query: str, parameters: Sequence[Any]) -> list[Any]:
-    """Run a statement as the database's owner and return its rows."""
+    """Run a statement as the database's owner and return its rows; it may be run twice.
+
+    Waits for a server that is being restarted.
+    """
 
     def run() -> list[Any]:
         with psycopg.connect(stack.db_url, autocommit=True) as connection:
             done = connection.execute(query.encode(), parameters)
             return done.fetchall() if done.description else []
 
-    return await asyncio.to_thread(run)
+    until = asyncio.get_running_loop().time() + _RESTARTS_WITHIN
+    while True:
+        try:
+            return await asyncio.to_thread(run)
+        except psycopg.OperationalError:
+            if asyncio.get_running_loop().time() > until:
+                raise
+        await asyncio.sleep(0.1)
 
 
 async def stored(stack: Stack, company_id: str) -> dict[str, Value | None]:

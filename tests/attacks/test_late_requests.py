@@ -296,13 +296,18 @@ async def test_a_clear_whose_snapshot_is_older_than_a_write_it_waited_for_delete
     assert list(contents(db, company_id)) == ["creds"]
 
 
+@pytest.mark.parametrize("ending", ["closes", "dies"])
 async def test_a_client_without_a_lease_is_refused_once_another_has_owned_the_company(
-    open_auth: Open, direct: Rest, db: Db, company_id: str
+    open_auth: Open, direct: Rest, db: Db, company_id: str, ending: str
 ) -> None:
     before = await open_auth()
-    async with use_supabase_auth_state(company_id, client=direct, lease=True) as owner:
-        during = await open_auth()
-        await set_all(owner)
+    owner = await use_supabase_auth_state(company_id, client=direct, lease=True)
+    during = await open_auth()
+    await set_all(owner)
+    if ending == "closes":
+        await owner.close()
+    else:
+        expire(db, company_id)
     after = await open_auth()
     stored = contents(db, company_id)
     for auth in (before, during):
@@ -310,6 +315,7 @@ async def test_a_client_without_a_lease_is_refused_once_another_has_owned_the_co
             assert isinstance((await outcome(write(auth, "old"))).error, SupabaseAuthStateError)
     assert contents(db, company_id) == stored
     await after.keys.set({"session": {SESSION: session("after")}})
+    await owner.close()
 
 
 async def test_a_client_that_was_silent_for_longer_than_it_is_remembered_goes_on(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 
 from devstack import Stack
-from faults.recorder import KEYS
+from faults.recorder import KEYS, Client, PythonClient
 from faults.schedule import Calm, Disturb, Do, Finish, Land, Step, play
-from supabase_auth_state import AuthState
+from supabase_auth_state import AuthState, Rest, Settings
+from supabase_auth_state.rest.client import using_rest
 
 
 class Broken:
@@ -91,21 +93,34 @@ CASES: list[tuple[type[Broken], Sequence[Step], str]] = [
 IDS = [broken.__name__ for broken, _, _ in CASES]
 
 
-def played(
-    stack: Stack, steps: Sequence[Step], change: Callable[[AuthState], AuthState]
-) -> str | None:
-    return asyncio.run(play(stack, steps, lease=False, patience=20, change=change))
+class BrokenClient(PythonClient):
+    """Opens companies with a broken store in front of the real one."""
+
+    def __init__(self, rest: Rest, broken: type[Broken], stack: Stack) -> None:
+        super().__init__(rest)
+        self._broken = broken
+        self._stack = stack
+
+    async def open(self, company_id: str, **options: Any) -> AuthState:
+        auth = await super().open(company_id, **options)
+        auth.keys = self._broken(auth.keys, self._stack, company_id)  # type: ignore[assignment]
+        return auth
+
+
+def played(stack: Stack, steps: Sequence[Step], broken: type[Broken] | None) -> str | None:
+    @asynccontextmanager
+    async def make(settings: Settings) -> AsyncIterator[Client]:
+        async with using_rest(settings) as rest:
+            yield PythonClient(rest) if broken is None else BrokenClient(rest, broken, stack)
+
+    return asyncio.run(play(stack, steps, lease=False, patience=20, make=make))
 
 
 @pytest.mark.parametrize(("broken", "steps", "said"), CASES, ids=IDS)
 def test_a_store_that_breaks_a_promise_is_convicted(
     stack: Stack, broken: type[Broken], steps: Sequence[Step], said: str
 ) -> None:
-    def change(auth: AuthState) -> AuthState:
-        auth.keys = broken(auth.keys, stack, auth.company_id)  # type: ignore[assignment]
-        return auth
-
-    problem = played(stack, steps, change)
+    problem = played(stack, steps, broken)
     assert problem is not None
     assert said in problem.splitlines()[0]
 
@@ -114,4 +129,4 @@ def test_a_store_that_breaks_a_promise_is_convicted(
 def test_the_real_store_stands_the_same(
     stack: Stack, broken: type[Broken], steps: Sequence[Step], said: str
 ) -> None:
-    assert played(stack, steps, lambda auth: auth) is None
+    assert played(stack, steps, None) is None
