@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from supabase_auth_state.errors import LeaseHeld, PoolError
@@ -110,9 +111,9 @@ class CompanyConnection(Generic[S]):
         self._lease_watch: asyncio.Task[Any] | None = None
         # What is no longer handed out. It is closed before anything new is opened.
         self._to_close = ClosingQueue(self._code, options.tasks)
-        # A report that came while the factory ran: the end, and the session it is about.
+        # Reports that came while the factory ran: the end, and the session it is about.
         self._factory_runs = False
-        self._early_report: tuple[End, object] | None = None
+        self._early_reports: list[tuple[End, object]] = []
         self._ended_session: object = None
         # From the first success until the user, a code or another owner ends it, the pool connects
         # again by itself.
@@ -163,6 +164,7 @@ class CompanyConnection(Generic[S]):
             self.attempt = asyncio.get_running_loop().create_future()
             self.attempt.add_done_callback(_retrieve)
             self._opening = self._tasks.spawn(self._open, self.attempt)
+            self._opening.add_done_callback(partial(self._answer, self.attempt))
         return self.attempt
 
     def report(self, reason: object, session: object = None) -> None:
@@ -170,12 +172,8 @@ class CompanyConnection(Generic[S]):
         if self._current is not None:
             if session is None or session is self._current.session:
                 self._end(end_of(reason))
-        elif (
-            self._factory_runs
-            and self._early_report is None
-            and (session is None or session is not self._ended_session)
-        ):
-            self._early_report = (end_of(reason), session)
+        elif self._factory_runs and (session is None or session is not self._ended_session):
+            self._early_reports.append((end_of(reason), session))
 
     def reinstate(self) -> None:
         """Forget failures, quarantine and yielding."""
@@ -199,28 +197,30 @@ class CompanyConnection(Generic[S]):
     # Opening
 
     async def _open(self, attempt: asyncio.Future[S]) -> None:
-        try:
-            async with self._lock:
-                while not attempt.done():
-                    try:
-                        session = await self._connect()
-                    except Exception as error:  # noqa: BLE001 - a factory may raise anything
-                        await self._failed(attempt, error)
-                    else:
-                        self._succeeded(attempt, session)
-        finally:
-            if not attempt.done():
-                # Not cancelled by `close`, which answers first: the program cancels all tasks.
-                self._let_go()
-                self._fail(
-                    attempt,
-                    PoolError(f"company {self.company_id!r}: the pool's own task was cancelled"),
-                )
+        async with self._lock:
+            while not attempt.done():
+                try:
+                    session = await self._connect()
+                except Exception as error:  # noqa: BLE001 - a factory may raise anything
+                    await self._failed(attempt, error)
+                else:
+                    self._succeeded(attempt, session)
         if self._keep_up and self._current is None:
             self.open()
 
+    def _answer(self, attempt: asyncio.Future[S], opening: asyncio.Task[None]) -> None:
+        """Fail an attempt whose task has ended without an answer, as when all tasks are cancelled.
+
+        `close` cancels the task too, but answers first.
+        """
+        if not attempt.done():
+            self._let_go()
+            how = "was cancelled" if opening.cancelled() else "failed"
+            message = f"company {self.company_id!r}: the pool's own task {how}"
+            self._fail(attempt, PoolError(message))
+
     async def _connect(self) -> S:
-        self._early_report = None
+        self._early_reports = []
         await self._to_close.close_all()
         if self._retries.wait:
             await self._options.timing.sleep(self._retries.wait)
@@ -293,13 +293,14 @@ class CompanyConnection(Generic[S]):
         return session
 
     def _refuse_if_ended(self, session: S) -> None:
-        if self._early_report is not None:
-            end, about = self._early_report
-            if about is None or about is session:
-                raise PoolError(
-                    f"company {self.company_id!r}: the session ended while it was being made "
-                    f"({end})"
-                )
+        self._early_reports = [
+            (end, about) for end, about in self._early_reports if about is None or about is session
+        ]
+        if self._early_reports:
+            raise PoolError(
+                f"company {self.company_id!r}: the session ended while it was being made "
+                f"({self._early_reports[0][0]})"
+            )
 
     def _succeeded(self, attempt: asyncio.Future[S], session: S) -> None:
         now = self._now()
@@ -314,7 +315,7 @@ class CompanyConnection(Generic[S]):
             self._keep_up = False
             log.info("company %s: owned by %s", self.company_id, error.owner)
         else:
-            end = end_of_error(error) if self._early_report is None else self._early_report[0]
+            end = self._early_reports[0][0] if self._early_reports else end_of_error(error)
             if self._react(end) is Reaction.RESTART:
                 return
         self._let_go()

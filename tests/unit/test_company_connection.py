@@ -404,6 +404,21 @@ async def test_an_old_sessions_report_says_nothing_of_a_factory_that_fails(world
     assert pool.status() == {"962302": "opening"}
 
 
+async def test_a_report_about_another_session_hides_none_about_the_one_being_made(
+    world: World,
+) -> None:
+    async def connect(company_id: str, auth: Any) -> Session:
+        session = Session(company_id, auth)
+        pool.report(company_id, 401, session=Session(company_id, auth))
+        pool.report(company_id, 440, session=session)
+        return session
+
+    pool = world.pool(connect)
+    with pytest.raises(PoolError, match=r"ended while it was being made.*440"):
+        await pool.get("962302")
+    assert pool.status() == {"962302": "yielded"}
+
+
 async def test_a_session_may_end_before_its_factory_returns_it(world: World) -> None:
     class Client:
         async def connect(self) -> None:

@@ -226,6 +226,25 @@ def test_a_program_that_goes_on_after_the_end_of_a_task_can_use_the_company() ->
         loop.run_until_complete(pool.close_all())
 
 
+@pytest.mark.parametrize("turns", [0, 200])
+async def test_a_program_that_cancels_every_other_task_can_use_the_company(
+    world: World, turns: int
+) -> None:
+    """As some programs do at a restart of their own; the caller's wait goes on, shielded."""
+    factory = Factory(gate())
+    pool = world.pool(factory)
+    attempt = pool._company("962302").open()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await idle()
+    with pytest.raises(PoolError, match="the pool's own task was cancelled"):
+        attempt.result()
+    factory.outcomes.clear()
+    assert await pool.get("962302") is factory.made[0]
+
+
 # What hangs
 
 
