@@ -21,7 +21,6 @@ from supabase_auth_state.errors import (
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.clocks import clock
 from supabase_auth_state.rest.requests import DEADLINE_HEADER, names
-from supabase_auth_state.rest.responses import APPLY_MIGRATIONS
 
 from .renewals import renewals_of
 from .writer import Writer
