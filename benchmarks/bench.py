@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -171,9 +172,11 @@ class Bench:
         unit: str = "s",
         note: str = "",
     ) -> None:
-        """Keep what was measured."""
+        """Keep what was measured, and show that it was."""
         name = workload + (FAR if self.is_far else "")
-        self.results.add(Result(name, contestant, tuple(samples), unit, note, self.group))
+        result = Result(name, contestant, tuple(samples), unit, note, self.group)
+        self.results.add(result)
+        print(f"{name}: {contestant}: {result.median:.4g} {unit}", file=sys.stderr)
 
     def extend(self, workload: str, contestant: str, sample: float, *, unit: str) -> None:
         """Keep one more sample of what was measured before."""

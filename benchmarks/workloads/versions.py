@@ -21,8 +21,8 @@ from devstack.stack import Stack
 RATIO = "this / other, in each round"
 MIX, OWNERS_MIX = mix.AT_ONCE, f"{mix.AT_ONCE}, lease + cache"
 ROUNDS = {
-    MIX: 40,
-    OWNERS_MIX: 40,
+    MIX: 20,
+    OWNERS_MIX: 20,
     keyops.GET_1: 100,
     keyops.GET_100: 100,
     keyops.SET_1: 100,
