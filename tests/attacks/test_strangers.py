@@ -204,6 +204,8 @@ async def test_a_lease_is_acquired_renewed_and_released_by_the_database_alone(
         about = every(is_lease, of_company(company))
         # Two, since the first answer of those that are repeated is right.
         fault, times = stranger(proxy), 2 if kind == "damaged" else 1
+        # At the first contact another server is a wrong address, which is told at once.
+        await through.about("whatsapp_company_status", company)
         if what == "acquire":
             proxy.on(about, fault, times=times)
         auth = await use_supabase_auth_state(company, client=through, lease=True)
