@@ -259,12 +259,12 @@ async def test_an_owner_is_told_that_the_database_was_set_back_and_writes_nothin
     assert contents(db, company_id) == before
 
 
-async def test_without_a_lease_a_token_that_is_another_means_another_owner(
+async def test_without_a_lease_another_epoch_means_another_owner(
     open_auth: Any, db: Db, company_id: str
 ) -> None:
     auth = await open_auth()
     await auth.keys.set({"session": {"1.0": {"n": 1}}})
-    db.execute("update whatsapp_leases set token = token + 1 where company_id = %s", [company_id])
+    db.execute("update whatsapp_leases set epoch = epoch + 1 where company_id = %s", [company_id])
     with pytest.raises(WriteRefused, match="another process has owned"):
         await auth.keys.set({"session": {"1.0": {"n": 2}}})
 
