@@ -302,7 +302,8 @@ $$;
 -- 4. Reads, which name what they answer ---------------------------------------------------------------------
 
 -- {"company_id": …, "request": …, "time": …, "creds": {…} or null, "client_family": …, "has_keys": …, "epoch": …}.
--- epoch is what a writer without a lease sends as x-whatsapp-epoch.
+-- epoch is what a writer without a lease sends as x-whatsapp-epoch; what was read while the company is owned is out of
+-- date as soon as it is read, so its epoch is one that is over.
 create function public.fetch_whatsapp_creds(p_company_id text, p_request text)
 returns jsonb
 language sql
@@ -312,7 +313,9 @@ as $$
   select jsonb_build_object('company_id', p_company_id, 'request', p_request,
     'time', extract(epoch from clock_timestamp()), 'creds', a.creds, 'client_family', a.client_family,
     'has_keys', exists (select from public.whatsapp_keys k where k.company_id = p_company_id),
-    'epoch', coalesce((select l.epoch from public.whatsapp_leases l where l.company_id = p_company_id), 0))
+    'epoch', coalesce((
+      select l.epoch - (l.expires_at > clock_timestamp())::int from public.whatsapp_leases l
+      where l.company_id = p_company_id), 0))
   from (select) one left join public.whatsapp_auth a on a.company_id = p_company_id
 $$;
 
