@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import types
 from collections.abc import Coroutine, Generator
 from typing import Any
@@ -15,7 +16,7 @@ def _first_step_at_once(
     """Do what it does in Python 3.12, but for the current task, which is the caller's at first."""
     context = options.pop("context", None) or contextvars.copy_context()
     if not loop.is_running():
-        return asyncio.Task(coro, loop=loop, context=context, **options)
+        return _task(coro, loop, context, options)
     try:
         awaited = context.run(coro.send, None)
     except StopIteration as end:
@@ -24,7 +25,18 @@ def _first_step_at_once(
         work = _failed(error)
     else:
         work = _continued(coro, awaited)
-    return asyncio.Task(work, loop=loop, context=context, **options)
+    return _task(work, loop, context, options)
+
+
+def _task(
+    work: Coroutine[Any, Any, Any],
+    loop: asyncio.AbstractEventLoop,
+    context: contextvars.Context,
+    options: dict[str, Any],
+) -> asyncio.Task[Any]:
+    if sys.version_info >= (3, 11):
+        return asyncio.Task(work, loop=loop, context=context, **options)
+    return context.run(lambda: asyncio.Task(work, loop=loop, **options))
 
 
 async def _ended(result: Any) -> Any:
