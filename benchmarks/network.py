@@ -15,7 +15,7 @@ import json
 import selectors
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 HOST = "127.0.0.1"
 ONE_WAY = 0.010
@@ -105,12 +105,8 @@ async def _listen(host: str, port: str) -> int:
 def main() -> None:
     """Serve until standard input ends."""
     # It wakes up to the microsecond; epoll's waits are whole milliseconds.
-    with asyncio.Runner(loop_factory=_loop) as runner:
-        runner.run(serve(sys.argv[1:]))
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    return asyncio.SelectorEventLoop(selectors.SelectSelector())
+    with closing(asyncio.SelectorEventLoop(selectors.SelectSelector())) as loop:
+        loop.run_until_complete(serve(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -65,5 +65,13 @@ def _other_steps(coro: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any,
             return end.value
 
 
-eager_task_factory: Any = getattr(asyncio, "eager_task_factory", _first_step_at_once)
-"""The task factory."""
+def eager_task_factory(
+    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any
+) -> asyncio.Task[Any]:
+    """Make a task that takes its first step at once.
+
+    uvloop 0.23 passes ``eager_start``, which the factory of Python 3.12 and 3.13.0 does not know.
+    """
+    options.pop("eager_start", None)
+    make: Any = getattr(asyncio, "eager_task_factory", _first_step_at_once)
+    return make(loop, coro, **options)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.syntax import tree_of
+
 PACKAGE = Path(__file__).parents[2] / "supabase_auth_state"
 
 LAYERS = [
@@ -40,7 +42,7 @@ def modules() -> list[Path]:
 
 def imported_rooms(text: str, path: Path) -> Iterator[tuple[str, int]]:
     """Yield the rooms that a module imports, anywhere and for any purpose, with the line."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree_of(text)):
         if isinstance(node, ast.Import):
             names = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -113,7 +115,7 @@ def test_the_top_of_the_package_can_be_taken_in() -> None:
 def test_other_rooms_use_the_codec_by_its_front(path: Path) -> None:
     if room_of(path) == "codec":
         return
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom) and node.module is not None:
             inside = node.module.partition("supabase_auth_state.codec.")[2]
             assert inside in {"", "creds"}, f"line {node.lineno} imports codec.{inside}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -214,8 +215,7 @@ def test_what_ends_a_program_ends_it_and_gives_the_company_back(
 def test_a_program_that_goes_on_after_the_end_of_a_task_can_use_the_company() -> None:
     """As one does whose framework catches SystemExit."""
     factory = Factory(SystemExit(7))
-    with asyncio.Runner() as runner:
-        loop = runner.get_loop()
+    with closing(asyncio.new_event_loop()) as loop:
         pool = SessionPool(factory, open_auth=Database().opener("here"), backoff_base=0.0)
         waiting = loop.create_task(pool.get("962302"))
         with pytest.raises(SystemExit):

@@ -11,6 +11,7 @@ import pytest
 
 import supabase_auth_state
 from supabase_auth_state import errors
+from tests.syntax import tree_of
 
 PACKAGE = Path(supabase_auth_state.__file__).parent
 
@@ -24,7 +25,7 @@ def test_the_names_are_sorted_importable_and_documented() -> None:
 
 
 def test_type_checkers_see_the_same_names() -> None:
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    tree = tree_of(PACKAGE / "__init__.py")
     seen = {
         alias.asname
         for node in ast.walk(tree)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gc
 import gzip
 import logging
 import socket
@@ -243,6 +244,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return files
 
 
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")  # asyncio's, in 3.10
 @pytest.mark.parametrize("trusted", [False, True])
 async def test_only_a_server_whose_certificate_is_trusted_is_spoken_to(
     serving: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
@@ -261,6 +263,7 @@ async def test_only_a_server_whose_certificate_is_trusted_is_spoken_to(
             await post(rest)
         assert heard == []
     await rest.close()
+    gc.collect()
 
 
 async def test_a_server_that_was_reached_is_asked_again_when_its_certificate_is_not_trusted(
