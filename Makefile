@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 EXTRAS := dev,waeys,pyaileys
 NODE_PROJECTS := devstack tests/node examples/node
 
+# Tests start hundreds of commands, which compile the package again wherever bytecode is not kept.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 

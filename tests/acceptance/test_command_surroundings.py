@@ -82,7 +82,7 @@ def test_a_name_in_another_encoding_is_printed_escaped(
     assert imported.code == 0
     assert "auth-\\udcff" in imported.out
     for command in (["verify", folder], ["doctor"], ["pre-keys"], ["lease", "status"]):
-        ended = run(*command, "--company", company, PYTHONIOENCODING="ascii")
+        ended = run.anew(*command, "--company", company, PYTHONIOENCODING="ascii")
         assert (ended.code, ended.err) == (0, "")
         assert f"company '{company_id}-\\xfc\\u2603'" in ended.out
 
