@@ -19,7 +19,7 @@ from tests.acceptance.fight.history import Ack, Change, Write, problems
 
 FIGHTERS = 8
 COMPANIES = 20
-ROUNDS = 2
+ROUNDS = 1
 BEGIN_WITHIN = 120
 
 

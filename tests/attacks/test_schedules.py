@@ -30,6 +30,7 @@ from faults.schedule import (
     Step,
     play,
 )
+from tests.length import LENGTH
 
 pytestmark = pytest.mark.filterwarnings("ignore:The '.*' parameter is dep:DeprecationWarning")
 
@@ -90,7 +91,7 @@ def schedules(
 
 def attack(examples: int) -> settings:
     return settings(
-        max_examples=examples,
+        max_examples=round(examples * LENGTH),
         deadline=None,
         derandomize=True,
         database=None,
@@ -114,7 +115,7 @@ def _warm(stack: Stack) -> None:
 LATE = ["held", "doubled", "doubled at once", "dropped", "answer lost", "delayed"]
 
 
-@attack(60)
+@attack(24)
 @given(
     steps=schedules(about=["any request", "a fence"], faults=LATE, moves=[Enter, Crash]),
     lease=st.booleans(),
@@ -132,7 +133,7 @@ STRANGERS = [
 ]  # fmt: skip
 
 
-@attack(50)
+@attack(20)
 @given(
     steps=schedules(about=["any request", "a fence"], faults=STRANGERS),
     lease=st.booleans(),
@@ -149,7 +150,7 @@ NOTHING_REMEMBERED: Steps = [
 """Rows that the owner has not read since it opened the company."""
 
 
-@attack(50)
+@attack(20)
 @given(
     steps=schedules(
         calls=["set", "set", "delete", "clear", "get", "get", "get", "get"],
@@ -192,7 +193,7 @@ def test_what_an_owner_reads_is_what_the_tables_held_meanwhile(stack: Stack, ste
     check(stack, [*NOTHING_REMEMBERED, *steps], lease=True)
 
 
-@attack(40)
+@attack(16)
 @given(
     steps=schedules(
         calls=["save creds", "set", "get"],
@@ -214,7 +215,7 @@ def test_openings_at_any_time_give_the_one_identity_of_the_company(
     check(stack, [Leave(0), Finish(0), *steps], lease=lease)
 
 
-@attack(50)
+@attack(20)
 @example(steps=[Enter(1, lease=False), Leave(0), Do(1, "set")])
 @given(
     steps=schedules(

@@ -36,7 +36,7 @@ async def failing_client(settings: Settings) -> AsyncIterator[FailingClient]:
     async with httpx.AsyncClient(event_hooks={"request": [failing.check]}) as session:
         options = AsyncClientOptions(httpx_client=session, auto_refresh_token=False)
         client: AsyncClient = await acreate_client(settings.url, settings.key, options=options)
-        limits = Settings(url=settings.url, key=settings.key, give_up_after=0.2)
+        limits = Settings(url=settings.url, key=settings.key, timeout=0.2, give_up_after=0.2)
         failing.rest = open_rest(limits, client=client)
         yield failing
         await failing.rest.close()

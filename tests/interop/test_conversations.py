@@ -1,4 +1,4 @@
-"""A thousand random conversations on the rows, with restarts from the database in between."""
+"""Hundreds of random conversations on the rows, with restarts from the database in between."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from supabase_auth_state.config import Settings
 from tests.interop import fast_crypto as fast
 from tests.interop.python_peer import Open, PyaileysParty, WAeysParty
 from tests.interop.talk import Device, DirectTalk, End, GroupTalk, Talk
+from tests.length import LENGTH
 
 SEED = os.environ.get("CONVERSATION_SEED") or str(random.SystemRandom().randrange(10**6))
 """Set the variable to repeat a run. The keys of the clients are new each time all the same."""
 
-GROUPS = 2
-TALKS = 250
+TALKS = round(100 * LENGTH)
 ROUNDS = 6
 MOST_STEPS = 4
 RESTARTS = 0.3
@@ -51,8 +51,7 @@ async def test_random_conversations_go_on_from_the_database(
 ) -> None:
     print(f"CONVERSATION_SEED={SEED}")  # shown when the test fails
     with fast.fast_crypto():
-        for number in range(GROUPS):
-            await converse(settings, client.open, f"{company_id}-{number}", f"{SEED} {number}")
+        await converse(settings, client.open, company_id, SEED)
 
 
 async def converse(settings: Settings, open_party: Open, company_id: str, seed: str) -> None:

@@ -22,8 +22,9 @@ from tests.interop.account import ALICE, BOB, GROUP, Account
 from tests.interop.fast_crypto import fast_crypto
 from tests.interop.node import NodePeer
 from tests.interop.python_peer import PythonPeer, WAeysParty
+from tests.length import LENGTH
 
-TURNS = 20
+TURNS = round(6 * LENGTH)
 
 
 @asynccontextmanager
@@ -130,7 +131,7 @@ async def bob(world: NodePeer) -> Account:
     return account
 
 
-async def test_twenty_turns_of_node_and_waeys(
+async def test_turns_of_node_and_waeys(
     stack: Any, settings: Settings, company_id: str, bob: Account
 ) -> None:
     async with in_node(stack, company_id) as alice:
@@ -140,7 +141,7 @@ async def test_twenty_turns_of_node_and_waeys(
         await mail.is_read_by(alice)
 
 
-async def test_twenty_turns_between_a_folder_and_a_folder(
+async def test_turns_between_a_folder_and_a_folder(
     stack: Any, settings: Settings, company_id: str, bob: Account, tmp_path: Path
 ) -> None:
     """A company that comes from files, and goes back to files after its turns."""
