@@ -1,4 +1,4 @@
-"""How long the tests go on that draw at random: `TEST_LENGTH=10 make test` goes ten times as far."""
+"""How far the tests go that draw at random: `TEST_LENGTH=10 make test` goes ten times as far."""
 
 from __future__ import annotations
 

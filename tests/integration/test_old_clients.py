@@ -1,0 +1,143 @@
+"""Version 0.2 and this one share a company, by leases in both directions and without any."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from devstack import Stack
+from supabase_auth_state import LeaseHeld, LeaseLost
+from tests.integration.conftest import OpenAuth
+
+PROGRAM = Path(__file__).with_name("client_of_02.py")
+WHEEL = PROGRAM.parents[1] / "fixtures" / "releases" / "supabase_auth_state-0.2.0-py3-none-any.whl"
+
+
+class Released:
+    """A process with the released client in it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def answer(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(await self._process.stdout.readline())
+
+    async def __call__(self, *command: Any) -> Any:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
+        return await self.answer()
+
+
+StartReleased = Callable[..., Awaitable[Released]]
+
+
+@pytest.fixture
+async def released(stack: Stack, company_id: str) -> AsyncIterator[StartReleased]:
+    """Start clients of version 0.2: `await released("lease")`; their answer to it is not read."""
+    async with AsyncExitStack() as started:
+
+        async def start(*lease: str) -> Released:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", PROGRAM, WHEEL, stack.url, company_id, *lease,
+                env={"SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key},
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+
+            async def end() -> None:
+                if process.returncode is None:
+                    process.kill()
+                await process.wait()
+
+            started.push_async_callback(end)
+            return Released(process)
+
+        yield start
+
+
+async def test_a_lease_of_one_is_a_lease_for_the_other(
+    released: StartReleased, open_auth: OpenAuth
+) -> None:
+    old = await released("lease")
+    assert await old.answer() == "open 0.2.0"
+    await old("set", {"session": {"1.0": {"by": "old"}}})
+    with pytest.raises(LeaseHeld):
+        await open_auth(lease=True)
+    await old("count", 31)
+    await old("close")
+
+    new = await open_auth(lease=True)
+    assert new.creds["nextPreKeyId"] == 31
+    assert await new.keys.get("session", ["1.0"]) == {"1.0": {"by": "old"}}
+    await new.keys.set({"session": {"1.0": {"by": "new"}}, "pre-key": {"1": None}})
+    assert await (await released("lease")).answer() == "LeaseHeld"
+    await new.close()
+
+    again = await released("lease")
+    assert await again.answer() == "open 0.2.0"
+    assert await again("get", "session", ["1.0"]) == {"1.0": {"by": "new"}}
+
+
+async def test_an_owner_of_the_old_version_that_was_overtaken_writes_nothing(
+    released: StartReleased, open_auth: OpenAuth, company_id: str, db: psycopg.Connection[Any]
+) -> None:
+    old = await released("lease")
+    assert await old.answer() == "open 0.2.0"
+    await old("set", {"session": {"1.0": {"by": "old"}}})
+    end_lease(db, company_id)
+    new = await open_auth(lease=True)
+    await new.keys.set({"session": {"1.0": {"by": "new"}}})
+    assert await old("set", {"session": {"1.0": {"by": "old"}}}) == "LeaseLost"
+    assert await old("count", 99) == "LeaseLost"
+    assert await new.keys.get("session", ["1.0"]) == {"1.0": {"by": "new"}}
+    assert stored(db, company_id) == [{"by": "new"}]
+
+
+async def test_an_owner_of_this_version_that_was_overtaken_by_the_old_one_writes_nothing(
+    released: StartReleased, open_auth: OpenAuth, company_id: str, db: psycopg.Connection[Any]
+) -> None:
+    new = await open_auth(lease=True)
+    await new.keys.set({"session": {"1.0": {"by": "new"}}})
+    end_lease(db, company_id)
+    old = await released("lease")
+    assert await old.answer() == "open 0.2.0"
+    assert await old("set", {"session": {"1.0": {"by": "old"}}}) is None
+    with pytest.raises(LeaseLost):
+        await new.keys.set({"session": {"1.0": {"by": "new"}}})
+    assert await old("get", "session", ["1.0"]) == {"1.0": {"by": "old"}}
+    assert stored(db, company_id) == [{"by": "old"}]
+
+
+async def test_without_leases_each_sees_what_the_other_wrote(
+    released: StartReleased, open_auth: OpenAuth
+) -> None:
+    old, new = await released(), await open_auth()
+    assert await old.answer() == "open 0.2.0"
+    await old("set", {"session": {"1.0": {"by": "old"}}})
+    assert await new.keys.get("session", ["1.0"]) == {"1.0": {"by": "old"}}
+    await new.keys.set({"session": {"1.0": {"by": "new"}}})
+    assert await old("get", "session", ["1.0"]) == {"1.0": {"by": "new"}}
+
+
+def end_lease(db: psycopg.Connection[Any], company_id: str) -> None:
+    """Let a lease run out, as it does when its owner's process stands still."""
+    db.execute(
+        "update whatsapp_leases set expires_at = clock_timestamp() where company_id = %s",
+        [company_id],
+    )
+
+
+def stored(db: psycopg.Connection[Any], company_id: str) -> list[Any]:
+    rows = db.execute(
+        "select value from whatsapp_keys where company_id = %s and key_type = 'session'",
+        [company_id],
+    )
+    return [value for (value,) in rows]
