@@ -200,6 +200,14 @@ function makeCodec(company, { BufferJSON, proto }) {
 	const isStorable = (/** @type {unknown} */ text) =>
 		typeof text !== 'string' || (text.isWellFormed() && !text.includes('\0'))
 
+	// Only screens use display names, and creds that cannot be stored would stay behind the keys for good.
+	/** @param {any} creds */
+	function withStorableNames(creds) {
+		const names = ['name', 'notify', 'verifiedName'].filter(name => !isStorable(creds.me?.[name]))
+		const storable = names.map(name => [name, creds.me[name].toWellFormed().replaceAll('\0', '\uFFFD')])
+		return names.length ? { ...creds, me: { ...creds.me, ...Object.fromEntries(storable) } } : creds
+	}
+
 	/** @param {string} type @param {string} id @param {any} value */
 	function check(type, id, value) {
 		const wrong = byteFields(type, value).some(
@@ -211,7 +219,7 @@ function makeCodec(company, { BufferJSON, proto }) {
 	/** @param {string} type @param {string} id @param {any} value */
 	function encode(type, id, value) {
 		check(type, id, value)
-		const text = JSON.stringify(value, (key, part) => {
+		const text = JSON.stringify(type === 'creds' ? withStorableNames(value) : value, (key, part) => {
 			if (!isStorable(key) || !isStorable(part)) throw damaged(type, id, 'holds text that jsonb refuses')
 			return BufferJSON.replacer(key, part)
 		})

@@ -123,6 +123,20 @@ async def test_text_that_jsonb_refuses_is_an_error_that_names_the_key(
     assert stored_keys(db, company_id) == {}
 
 
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"], ids=["nul", "lone surrogate"])
+async def test_a_display_name_that_jsonb_refuses_keeps_no_creds_from_being_stored(
+    alice: Account, db: Any, company_id: str, text: str
+) -> None:
+    await alice.open("supabase", company=company_id)
+    me = {"id": "15550100001:7@s.whatsapp.net", "name": text, "notify": "b"}
+    await alice.call("update-creds", update={"me": me, "nextPreKeyId": 31})
+    (stored,) = db.execute(
+        "select creds from whatsapp_auth where company_id = %s", [company_id]
+    ).fetchone()
+    assert stored["me"] == {**me, "name": "a\ufffdb"}
+    assert stored["nextPreKeyId"] == 31
+
+
 async def test_a_pre_key_upload_is_written_and_read_in_one_request_each(
     alice: Account, company_id: str
 ) -> None:
