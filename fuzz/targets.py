@@ -122,7 +122,7 @@ def answer(data: bytes) -> None:
     ):
         with contextlib.suppress(NotTheAnswer, NoReceipt):
             read(got)
-    for time in (got.late_at, got.receipt and got.receipt.time):
+    for time in (got.late_at, got.receipt.time if got.receipt else None):
         _require(
             time is None or (math.isfinite(time) and 0 <= time < LONGEST), "a clock was set wrong"
         )
