@@ -51,6 +51,10 @@ bench: setup $(VENV)/.installed-bench ## Measure beside the alternatives; prints
 faults: setup ## Two minutes of random faults; ARGS="--faults 10000 --seed 1" for more, or the same again
 	$(BIN)/python -m faults $(ARGS)
 
+.PHONY: crashes
+crashes: setup ## SIGKILL every command at each of its requests and file operations
+	$(BIN)/python -m faults.crashes $(ARGS)
+
 .PHONY: lock
 lock: ## Renew constraints.txt and every package-lock.json
 	rm -rf .devstack/lock
