@@ -60,6 +60,10 @@ fuzz: setup ## Bad input by the million, a minute each; ARGS="--seconds 600 --on
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	$(BIN)/python -m fuzz $(ARGS)
 
+.PHONY: crashes
+crashes: setup ## SIGKILL every command at each of its requests and file operations
+	$(BIN)/python -m faults.crashes $(ARGS)
+
 .PHONY: lock
 lock: ## Renew constraints.txt and every package-lock.json
 	rm -rf .devstack/lock

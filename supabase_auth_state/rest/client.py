@@ -256,10 +256,14 @@ class Rest:
 
         What takes longer goes on in the background, and `close` leaves the connections open for it.
         """
+        await asyncio.wait({self.start(work)}, timeout=_A_MOMENT)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something in the background; `close` leaves the connections open for it."""
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        await asyncio.wait({task}, timeout=_A_MOMENT)
+        return task
 
     async def close(self) -> None:
         """Close the connections if they were opened here."""
