@@ -17,7 +17,7 @@ LAYERS = [
     {"cli"},
     {"doctor"},
     {"transfer", "pool", "cleanup", "waeys", "pyaileys"},
-    {"clients"},
+    {"clients", "operations"},
     {"auth_state"},
     {"store"},
     {"leases", "files"},
