@@ -413,12 +413,14 @@ create trigger whatsapp_leases_50_history
   for each row execute function public.whatsapp_keep_lease_history();
 
 create function public.record_whatsapp_cleanup(p_owner text, p_deleted bigint, p_complete boolean, p_seconds float8)
-returns void
+returns bigint
 language sql
 volatile security definer
 set search_path = ''
 as $$
-  insert into public.whatsapp_cleanup_runs (owner, deleted, complete, seconds) values (p_owner, p_deleted, p_complete, p_seconds)
+  insert into public.whatsapp_cleanup_runs (owner, deleted, complete, seconds)
+  values (p_owner, p_deleted, p_complete, p_seconds)
+  returning id
 $$;
 
 -- What pg_cron calls: one batch of the clean-up and a part of the count.
@@ -771,6 +773,9 @@ begin
     execute format('revoke all on public.%I from public, anon, authenticated, service_role', v_table);
     execute format('grant select on public.%I to service_role', v_table);
   end loop;
+
+  revoke all on sequence public.whatsapp_cleanup_runs_id_seq, public.whatsapp_alert_messages_id_seq
+    from public, anon, authenticated, service_role;
 
   for item in
     select p.oid::regprocedure as signature, p.proname in ('whatsapp_count_companies', 'whatsapp_storage',

@@ -102,6 +102,7 @@ class Lease:
         if not self.lost.is_set():
             log.warning("company %s: lease with token %d is lost", self.company_id, self.token)
             self.lost.set()
+            self._rest.met("lease_lost")
 
     async def renew(self) -> None:
         """Renew the lease now.
@@ -138,7 +139,9 @@ class Lease:
             return
         # Counted by the database: an earlier renewal, whose answer was lost, may have been the one
         # that found the lease run out.
-        self.lapses = max(self.lapses, answer["lapses"])
+        if answer["lapses"] > self.lapses:
+            self.lapses = answer["lapses"]
+            self._rest.met("lease_lapsed")
         self._until = max(self._until, asked + self.ttl)
 
     async def release(self) -> None:
