@@ -96,30 +96,22 @@ async def run_cleanup(
             )
             deleted += batch
             complete = batch == 0
-        seconds = now() - started
-        await _keep_statistics(rest, lease.owner, deleted, complete, seconds, stopping)
+        run = {
+            "p_owner": lease.owner,
+            "p_deleted": deleted,
+            "p_complete": complete,
+            "p_seconds": now() - started,
+        }
+        await _keep_statistics(rest, run, stopping)
     finally:
         await lease.release()
     stats = await _storage_stats(rest) if complete else None
     return CleanupReport(deleted, complete, now() - started, stats)
 
 
-async def _keep_statistics(
-    rest: Rest,
-    owner: str,
-    deleted: int,
-    complete: bool,
-    seconds: float,
-    stopping: asyncio.Event,
-) -> None:
-    params = {
-        "p_owner": owner,
-        "p_deleted": deleted,
-        "p_complete": complete,
-        "p_seconds": seconds,
-    }
+async def _keep_statistics(rest: Rest, run: Mapping[str, Any], stopping: asyncio.Event) -> None:
     try:
-        await rest.rpc("record_whatsapp_cleanup", params)
+        await rest.rpc("record_whatsapp_cleanup", run)
         await recount(rest, stopping=stopping)
     except SchemaMissing as error:
         log.info("clean-up: no statistics are kept: %s", error)
