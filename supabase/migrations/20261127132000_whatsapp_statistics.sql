@@ -142,7 +142,7 @@ create table public.whatsapp_alert_messages (
 create index whatsapp_alert_messages_due_at_idx on public.whatsapp_alert_messages (due_at) where delivered_at is null;
 
 comment on table public.whatsapp_alerts is 'The state of each rule. version keeps two processes from taking the same step.';
-comment on table public.whatsapp_alert_messages is 'What is to be sent, until 7 days after it was; kept by the transaction that changed the rule''s state.';
+comment on table public.whatsapp_alert_messages is 'What is to be sent, until 7 days after it was, or for 30 days; kept by the transaction that changed the rule''s state.';
 
 -- 4. Counting -----------------------------------------------------------------------------------------------
 
@@ -290,7 +290,8 @@ begin
   delete from public.whatsapp_events e where e.minute < v_now - interval '2 days';
   delete from public.whatsapp_lease_history h where h.acquired_at < v_now - interval '90 days';
   delete from public.whatsapp_cleanup_runs r where r.finished_at < v_now - interval '90 days';
-  delete from public.whatsapp_alert_messages m where m.delivered_at < v_now - interval '7 days';
+  delete from public.whatsapp_alert_messages m
+  where m.delivered_at < v_now - interval '7 days' or m.created_at < v_now - interval '30 days';
 end
 $$;
 
@@ -745,17 +746,22 @@ as $$
   from taken t
 $$;
 
--- Says what became of a message: delivered, or to be tried again at p_due because of p_failure.
+-- Says what became of a message: delivered, or to be tried again at p_due because of p_failure. Returns 0 when another
+-- process has taken it meanwhile.
 create function public.settle_whatsapp_alert_message(p_id bigint, p_attempts int, p_delivered boolean, p_due float8, p_failure text default null)
-returns void
+returns bigint
 language sql
 volatile security definer
 set search_path = ''
 as $$
-  update public.whatsapp_alert_messages m
-  set delivered_at = case when p_delivered then clock_timestamp() end, failure = left(p_failure, 200),
-    due_at = to_timestamp(p_due)
-  where m.id = p_id and m.attempts = p_attempts and m.delivered_at is null
+  with settled as (
+    update public.whatsapp_alert_messages m
+    set delivered_at = case when p_delivered then clock_timestamp() end, failure = left(p_failure, 200),
+      due_at = to_timestamp(p_due)
+    where m.id = p_id and m.attempts = p_attempts and m.delivered_at is null
+    returning 1
+  )
+  select count(*) from settled
 $$;
 
 -- 8. Access -------------------------------------------------------------------------------------------------
