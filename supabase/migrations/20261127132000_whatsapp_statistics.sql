@@ -706,7 +706,7 @@ begin
     return false;
   end if;
   insert into public.whatsapp_alert_messages (receiver, message, created_at, due_at)
-  select m.value ->> 0, m.value -> 1, to_timestamp(p_now), to_timestamp(p_now)
+  select m.value ->> 0, m.value -> 1, to_timestamp(p_now), '-infinity'
   from jsonb_array_elements(p_messages) m;
   return true;
 end

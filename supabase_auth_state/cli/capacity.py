@@ -76,7 +76,7 @@ class _Capacity:
         if found.bytes_per_company is not None and found.companies_that_fit is not None:
             lines.append(
                 f"companies: {found.companies}, each {human_bytes(found.bytes_per_company)} on the "
-                f"disk ({found.overhead:.2f} × what is stored); {found.companies_that_fit} fit"
+                f"disk ({found.overhead:.2f} times what is stored); {found.companies_that_fit} fit"
             )
         lines.append(f"limit: {_when(found.days_left)}")
         lines.append(

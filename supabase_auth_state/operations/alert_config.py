@@ -1,4 +1,4 @@
-"""The alerts' file: rules, receivers, plan. Secrets are named by variables and never in the file."""
+"""The alerts' file: rules, receivers, plan. It names the variables that hold secrets."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def load_alert_config(
         theirs = _read(path)
         unknown = theirs.keys() - {"alerts", "rules", "receivers"}
         if unknown:
-            raise ConfigurationError(f"{path}: there is no section {sorted(unknown)[0]!r}")
+            raise ConfigurationError(f"{path}: there is no section {min(unknown)!r}")
         found["alerts"] = {**found["alerts"], **theirs.get("alerts", {})}
         for name, rule in theirs.get("rules", {}).items():
             found["rules"][name] = _over(found["rules"].get(name, {}), rule)
@@ -146,7 +146,7 @@ def _refuse_unknown(where: str, found: Mapping[str, Any], known: set[str]) -> No
     unknown = found.keys() - known
     if unknown:
         raise ConfigurationError(
-            f"{where}: {sorted(unknown)[0]!r} is not known; there are {', '.join(sorted(known))}"
+            f"{where}: {min(unknown)!r} is not known; there are {', '.join(sorted(known))}"
         )
 
 
@@ -155,7 +155,8 @@ def _rule(name: str, found: Mapping[str, Any], repeat: float) -> Rule:
     _refuse_unknown(where, found, _RULE)
     if found.get("measure") not in MEASURES:
         raise ConfigurationError(
-            f"{where}: measure is one of {', '.join(sorted(MEASURES))}, not {found.get('measure')!r}"
+            f"{where}: measure is not {found.get('measure')!r} but one of "
+            f"{', '.join(sorted(MEASURES))}"
         )
     sides = [side for side in ("above", "below") if side in found]
     if len(sides) != 1:
@@ -194,14 +195,14 @@ def _duration(found: object) -> float:
 
 def _receiver(name: str, found: Mapping[str, Any], env: Mapping[str, str]) -> ReceiverSettings:
     where = f"[receivers.{name}]"
-    kind = found.get("type")
+    kind = str(found.get("type"))
     if kind not in _RECEIVERS:
         raise ConfigurationError(f"{where}: type is log, slack, webhook or email, not {kind!r}")
     options = {key: value for key, value in found.items() if key != "type"}
     _refuse_unknown(where, options, _RECEIVERS[kind])
     missing = _NEEDED[kind] - options.keys()
     if missing:
-        raise ConfigurationError(f"{where}: {sorted(missing)[0]} is missing")
+        raise ConfigurationError(f"{where}: {min(missing)} is missing")
     variables = {key: str(value) for key, value in options.items() if key.endswith("_env")}
     unset = sorted(name for name in variables.values() if not env.get(name, "").strip())
     if unset:

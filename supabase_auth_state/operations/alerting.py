@@ -137,7 +137,7 @@ class Alerts:
         return sum(found)
 
     async def test(self) -> Mapping[str, str]:
-        """Send one message to every receiver; return what went wrong by its name, "" for nothing."""
+        """Send one message to every receiver; return by its name what went wrong, or ""."""
         message = self._message(
             "test", "test", "This is a test: alerts of supabase-auth-state arrive here.", {}
         )
@@ -223,7 +223,7 @@ class Alerts:
 
     def _messages(self, standing: Standing, notice: Notice) -> list[list[Any]]:
         rule = standing.rule
-        fields = {
+        fields: dict[str, Any] = {
             "severity": rule.severity,
             "value": standing.value,
             "threshold": rule.threshold,
