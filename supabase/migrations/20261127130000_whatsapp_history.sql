@@ -428,7 +428,8 @@ as $$
 begin
   insert into public.whatsapp_pauses as p (company_id, code, reason, until, noted_by)
   values (p_company_id, p_code, p_reason,
-    coalesce(clock_timestamp() + make_interval(secs => least(p_seconds, 31536000)), 'infinity'), p_noted_by)
+    case when p_seconds is null then 'infinity' else clock_timestamp() + make_interval(secs => least(p_seconds, 31536000)) end,
+    p_noted_by)
   on conflict (company_id) do update
   set code = excluded.code, reason = excluded.reason, until = excluded.until, noted_at = now(), noted_by = excluded.noted_by
   where p.until < excluded.until;
