@@ -115,8 +115,8 @@ AS_OWNER = {
     "forget_whatsapp_company", "note_whatsapp_pause", "reinstate_whatsapp_company",
     "release_whatsapp_lease", "renew_whatsapp_lease", "renew_whatsapp_leases",
     "replace_whatsapp_state", "restore_whatsapp_version", "whatsapp_above_erased",
-    "schedule_whatsapp_cleanup", "whatsapp_empty_quarantine", "whatsapp_guard_row", "whatsapp_history", "whatsapp_keep_creds",
-    "whatsapp_lease_status",
+    "schedule_whatsapp_cleanup", "whatsapp_empty_quarantine", "whatsapp_guard_row",
+    "whatsapp_history", "whatsapp_keep_creds", "whatsapp_lease_status",
 }  # fmt: skip
 """The functions that are `security definer`; all others run as their caller."""
 
@@ -175,8 +175,11 @@ async def test_outsiders_can_do_nothing_with_a_table(outsider: httpx.AsyncClient
                 params={column: "eq.c"} if verb in {"PATCH", "PUT", "DELETE"} else {},
                 json=None if verb in {"GET", "HEAD", "DELETE"} else {column: "c"},
             )
-            # A PUT names a whole primary key or is none, whoever sends it.
-            refused = (401, 403, 405) if verb == "PUT" else (401, 403)
+            # A PUT names a whole primary key or is none, and a view cannot be written, whoever
+            # sends the request: PostgreSQL says so before it looks at privileges.
+            refused = {401, 403} | ({405} if verb == "PUT" else set())
+            if verb != "GET" and answer.status_code == 500:
+                refused |= {500} if answer.json()["code"] == "55000" else set()
             assert answer.status_code in refused, (table, verb, answer.status_code)
             assert 'company_id":' not in answer.text
 
