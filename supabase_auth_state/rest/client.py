@@ -14,7 +14,7 @@ import orjson
 from supabase_auth_state.config import Settings
 
 from . import backoff
-from .answers import result_of, stored, with_receipt
+from .answers import is_time, result_of, stored, with_receipt
 from .clocks import clock
 from .connection import Client, Connection, GivenConnection, OwnConnection
 from .requests import Builder, Commit, Request, Sender, names
@@ -159,7 +159,7 @@ class Rest:
             {"p_company_id": company_id, **params, "p_request": request},
             headers=headers,
             parse=parse,
-            is_right=lambda found: names(found, wanted),
+            is_right=lambda found: names(found, wanted) and is_time(found.get("time")),
             commit=commit,
             harmless_late=harmless_late,
         )
