@@ -78,7 +78,7 @@ class Points:
             self.reach("before os.fsync")
             fsync(descriptor)
 
-        Sender._send = counted_send  # type: ignore[method-assign]  # noqa: SLF001
+        Sender._send = counted_send  # type: ignore[assignment, method-assign]  # noqa: SLF001
         os.fsync = counted_fsync  # type: ignore[assignment]
         sys.addaudithook(self._audit)
 

@@ -49,6 +49,9 @@ CALLS: dict[str, dict[str, Any]] = {
         "p_identity_public": "AQID",
         "p_company_id": "c",
     },
+    "report_whatsapp_restored": {"p_company_id": "c"},
+    "settle_whatsapp_restored": {"p_company_id": "c"},
+    "whatsapp_written_by_others": {"p_company_id": "c", "p_writers": [], "p_since": 0},
 }
 
 INSIDE: dict[str, dict[str, Any]] = {
