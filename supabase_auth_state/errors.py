@@ -12,6 +12,7 @@
     ├── JournalError              writes that waited cannot be kept, or not be written any more
     ├── CompanyNotFound           the company has no creds, and none were to be made
     ├── UnfinishedImport          the company has keys and no creds
+    ├── VersionNotRestorable      no such version is kept, or it is another linked device
     ├── LeaseError
     │   ├── LeaseHeld             another process owns the company
     │   └── LeaseLost             this process owned the company and no longer does
@@ -274,6 +275,23 @@ class JournalError(SupabaseAuthStateError):
     def __init__(self, message: str, *, path: Path) -> None:
         super().__init__(message)
         self.path = path
+
+
+class VersionNotRestorable(SupabaseAuthStateError):
+    """The database keeps no such version of a company, or it does not fit what is there now.
+
+    Attributes:
+        company_id: the company.
+        version: the version that was wanted; None for the company that was removed last.
+    """
+
+    def __init__(self, company_id: str, version: int | None, why: str) -> None:
+        self.company_id = company_id
+        self.version = version
+        super().__init__(
+            f"company {company_id!r}: {why}; nothing was changed. "
+            f"`supabase-auth-state history --company {company_id}` lists what can be restored"
+        )
 
 
 class LeaseError(SupabaseAuthStateError):

@@ -114,6 +114,7 @@ class Lease:
         if not self.lost.is_set():
             log.warning("company %s: lease with token %d is lost", self.company_id, self.token)
             self.lost.set()
+            self._rest.met("lease_lost")
 
     def roll_back(self) -> None:
         """Take note that the database knows less than it has acknowledged to this process."""
@@ -168,7 +169,9 @@ class Lease:
             return
         # Counted by the database: an earlier renewal, whose answer was lost, may have been the one
         # that found the lease run out.
-        self.lapses = max(self.lapses, answer["lapses"])
+        if answer["lapses"] > self.lapses:
+            self.lapses = answer["lapses"]
+            self._rest.met("lease_lapsed")
         self._until = max(self._until, asked + self.ttl)
 
     async def release(self) -> None:

@@ -56,6 +56,11 @@ class Renewals:
         self._leases: set[Renewable] = set()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def held(self) -> int:
+        """How many leases are renewed."""
+        return len(self._leases)
+
     def add(self, lease: Renewable) -> None:
         """Renew this lease from here on."""
         if self._task is not None and self._task.get_loop() is not asyncio.get_running_loop():
@@ -117,6 +122,7 @@ class Renewals:
                 "%d leases: renewal unanswered (%s); trying again",
                 len(leases), str(error) or type(error).__name__,
             )  # fmt: skip
+            self._rest.met("renewals_unanswered")
             return False
         return True
 
@@ -142,6 +148,11 @@ def _answers(leases: list[Renewable], found: Any) -> bool:
 
 # An entry lives as long as one of its leases, and keeps its Rest alive: no other has this id.
 _in_use: WeakValueDictionary[tuple[int, int], Renewals] = WeakValueDictionary()
+
+
+def leases_held() -> int:
+    """Return how many leases this process renews now."""
+    return sum(renewals.held for renewals in tuple(_in_use.values()))
 
 
 def renewals_of(rest: Rest, ttl: int, now: Callable[[], float]) -> Renewals:

@@ -14,6 +14,7 @@ from supabase_auth_state.codec import is_revived
 from supabase_auth_state.errors import CodecError, StateRolledBack
 from supabase_auth_state.leases.lease import Lease
 from supabase_auth_state.leases.writer import Writer
+from supabase_auth_state.rest.activity import ACTIVITY
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.clocks import clock
 from supabase_auth_state.types import Creds, SignalDataSet, SignalKeyStore, Value
@@ -79,6 +80,7 @@ class SupabaseKeyStore:
         self._writes = commits if journal is None else JournaledCommit(commits, journal)
         self._cache = OwnerCache(self._decode_text, cache_bytes, clock)
         self._guard = UnreadGuard(company_id, clock)
+        ACTIVITY.caches.add(self._cache)
         self._comparing = asyncio.Lock()
         self._in_line = 0
 
@@ -113,6 +115,8 @@ class SupabaseKeyStore:
                 missing.append(key_id)
             elif value is not ABSENT:
                 found[key_id] = value
+        ACTIVITY.cache_hits += len(wanted) - len(missing)
+        ACTIVITY.cache_misses += len(missing)
         if not missing:
             return found
         if len(missing) == len(wanted):
@@ -286,6 +290,7 @@ class SupabaseKeyStore:
                 found[key_id] = self._decode(key_type, key_id, value, revived=revived)
             except CodecError as error:
                 found[key_id] = error
+                self._rest.met("damaged_rows")
         return found
 
     async def _commit(self, change: Change, sessions: Mapping[str, Value] = _NO_SESSIONS) -> None:

@@ -48,6 +48,9 @@ class FakeRest:
     def deadline(self, seconds: float) -> str:
         return str(seconds)
 
+    def met(self, *events: str) -> None:
+        self.events = events
+
     async def next(self) -> list[Any]:
         return await asyncio.wait_for(self.asked.get(), 30)
 

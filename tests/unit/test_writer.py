@@ -34,6 +34,9 @@ class Database:
         self.next: list[Answer] = []
         self.under_way = 0
 
+    def met(self, *events: str) -> None:
+        pass
+
     async def upsert(self, table: str, rows: Any, *, commit: Commit, **_: Any) -> None:
         await self._take(table, commit)
 
