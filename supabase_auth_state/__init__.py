@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .errors import FamilyMismatch as FamilyMismatch
     from .errors import FolderError as FolderError
     from .errors import InvalidRequest as InvalidRequest
+    from .errors import JournalError as JournalError
     from .errors import LeaseError as LeaseError
     from .errors import LeaseHeld as LeaseHeld
     from .errors import LeaseLost as LeaseLost
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from .pool.session_pool import SessionPool as SessionPool
     from .rest.client import Rest as Rest
     from .rest.client import open_rest as open_rest
+    from .store.journal import Journal as Journal
     from .store.key_store import SupabaseKeyStore as SupabaseKeyStore
     from .transfer.delete import DeleteReport as DeleteReport
     from .transfer.delete import EraseReport as EraseReport
@@ -86,11 +88,11 @@ __version__ = "0.3.0"
 
 _ERRORS = (
     "AccessDenied", "CodecError", "CompanyNotFound", "CompanyQuarantined", "ConfigurationError",
-    "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest", "LeaseError",
-    "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError", "ProjectRestricted",
-    "SchemaMissing", "SessionBackoff", "StateRolledBack", "StoreError", "StoreUnavailable",
-    "SupabaseAuthStateError", "UnfinishedImport", "UnreadKeyError", "VerificationFailed",
-    "VersionNotRestorable", "WriteRefused",
+    "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest", "JournalError",
+    "LeaseError", "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError",
+    "ProjectRestricted", "SchemaMissing", "SessionBackoff", "StateRolledBack", "StoreError",
+    "StoreUnavailable", "SupabaseAuthStateError", "UnfinishedImport", "UnreadKeyError",
+    "VerificationFailed", "VersionNotRestorable", "WriteRefused",
 )  # fmt: skip
 
 # Loaded when first asked for: the HTTP client alone takes longer to import than `--help` may take.
@@ -109,6 +111,7 @@ _HOMES = {
     "ImportEachReport": "transfer.import_each",
     "ImportOutcome": "transfer.import_each",
     "ImportReport": "transfer.import_folder",
+    "Journal": "store.journal",
     "Lease": "leases.lease",
     "PurgeReport": "transfer.purge",
     "Rest": "rest.client",

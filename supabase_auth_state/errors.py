@@ -9,6 +9,7 @@
     ├── DuplicateDevice           another company is the same linked device
     ├── VerificationFailed        what was copied does not read back as it was
     ├── UnreadKeyError            a write over rows whose last read failed
+    ├── JournalError              writes that waited cannot be kept, or not be written any more
     ├── CompanyNotFound           the company has no creds, and none were to be made
     ├── UnfinishedImport          the company has keys and no creds
     ├── VersionNotRestorable      no such version is kept, or it is another linked device
@@ -35,6 +36,7 @@ rows) or an API key.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 _MAX_NAME = 80
 
@@ -261,6 +263,18 @@ class UnfinishedImport(SupabaseAuthStateError):
             "import again to finish it; or, to link a new device, delete the company first "
             f"(supabase-auth-state delete --company {company_id})"
         )
+
+
+class JournalError(SupabaseAuthStateError):
+    """A journal of waiting writes cannot be used, or its writes may not be written any more.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, message: str, *, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class VersionNotRestorable(SupabaseAuthStateError):

@@ -21,6 +21,7 @@ from supabase_auth_state.types import Creds, SignalDataSet, SignalKeyStore, Valu
 
 from .group_commit import Change, GroupCommit, Ref
 from .joined_reads import JoinedReads
+from .journal import JournaledCommit, JournalFile
 from .owner_cache import ABSENT, OwnerCache, Stored
 from .unread_guard import UnreadGuard, drops_all_sessions
 
@@ -54,6 +55,7 @@ class SupabaseKeyStore:
         lease: the lease under which to write, if any.
         writer: numbers the writes of a company that was opened without a lease.
         cache_bytes: how much to remember while the lease is held.
+        journal: keeps writes while they wait.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class SupabaseKeyStore:
         lease: Lease | None = None,
         writer: Writer | None = None,
         cache_bytes: int = 64 << 20,
+        journal: JournalFile | None = None,
     ) -> None:
         self._rest = rest
         self._company_id = company_id
@@ -73,7 +76,8 @@ class SupabaseKeyStore:
         self._lapses = 0 if lease is None else lease.lapses
         self._writer = lease.writer if lease is not None else writer or Writer(rest, company_id)
         self._reads = JoinedReads(self._fetch)
-        self._writes = GroupCommit(self._send)
+        commits = GroupCommit(self._send)
+        self._writes = commits if journal is None else JournaledCommit(commits, journal)
         self._cache = OwnerCache(self._decode_text, cache_bytes, clock)
         self._guard = UnreadGuard(company_id, clock)
         ACTIVITY.caches.add(self._cache)
@@ -173,6 +177,18 @@ class SupabaseKeyStore:
         """
         encoded = codec.encode_creds(creds, company_id=self._company_id, family=self._family)
         await self._commit(Change(creds=orjson.dumps(encoded)))
+
+    async def replay(self, change: Change) -> None:
+        """Write a change of an earlier process's journal, before anything else.
+
+        Raises:
+            LeaseLost, StoreError: as `set`.
+        """
+        steps = [Change(clear=True)] if change.clear else []
+        steps += [Change(keys=change.keys)] if change.keys else []
+        steps += [Change(creds=change.creds)] if change.creds is not None else []
+        for step in steps:
+            await self._send(step)
 
     async def warm(self) -> int:
         """Read the rows changed last, up to about 8 MB, in one request, to answer from memory.

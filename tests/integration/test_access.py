@@ -102,6 +102,9 @@ CALLS: dict[str, dict[str, Any]] = {
         "p_identity_public": "AQID",
         "p_company_id": "c",
     },
+    "report_whatsapp_restored": {"p_company_id": "c"},
+    "settle_whatsapp_restored": {"p_company_id": "c"},
+    "whatsapp_written_by_others": {"p_company_id": "c", "p_writers": [], "p_since": 0},
     "refresh_whatsapp_statistics": {},
     "recount_whatsapp_statistics": {},
     "record_whatsapp_cleanup": {
