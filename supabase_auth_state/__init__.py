@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .errors import PoolError as PoolError
     from .errors import ProjectRestricted as ProjectRestricted
     from .errors import SchemaMissing as SchemaMissing
+    from .errors import SealedValueError as SealedValueError
     from .errors import SessionBackoff as SessionBackoff
     from .errors import StateRolledBack as StateRolledBack
     from .errors import StoreError as StoreError
@@ -81,9 +82,9 @@ _ERRORS = (
     "AccessDenied", "CodecError", "CompanyNotFound", "CompanyQuarantined", "ConfigurationError",
     "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest", "LeaseError",
     "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError", "ProjectRestricted",
-    "SchemaMissing", "SessionBackoff", "StateRolledBack", "StoreError", "StoreUnavailable",
-    "SupabaseAuthStateError", "UnfinishedImport", "UnreadKeyError", "VerificationFailed",
-    "WriteRefused",
+    "SchemaMissing", "SealedValueError", "SessionBackoff", "StateRolledBack", "StoreError",
+    "StoreUnavailable", "SupabaseAuthStateError", "UnfinishedImport", "UnreadKeyError",
+    "VerificationFailed", "WriteRefused",
 )  # fmt: skip
 
 # Loaded when first asked for: the HTTP client alone takes longer to import than `--help` may take.

@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from supabase_auth_state import codec
+from supabase_auth_state.codec import Sealing
 from supabase_auth_state.codec.creds import init_auth_creds
+from supabase_auth_state.codec.sealing import CREDS
 from supabase_auth_state.config import Settings, check_company_id
+from supabase_auth_state.config.encryption import Encryption
 from supabase_auth_state.errors import (
     CompanyNotFound,
     ConfigurationError,
@@ -17,6 +20,7 @@ from supabase_auth_state.errors import (
     UnfinishedImport,
 )
 from supabase_auth_state.leases.lease import Lease, acquire_lease
+from supabase_auth_state.leases.seals import sealing_for
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.client import Rest, open_rest
 from supabase_auth_state.rest.connection import Client
@@ -113,6 +117,7 @@ def use_supabase_auth_state(
     family: str = codec.BAILEYS,
     new_creds: NewCreds | None = None,
     cache_bytes: int = 64 << 20,
+    encryption: Encryption | None = None,
 ) -> Opening[AuthState]:
     """Open a company's auth state in Supabase; ``await`` it, or enter it with ``async with``.
 
@@ -137,6 +142,8 @@ def use_supabase_auth_state(
         family: which clients understand the bytes; Baileys and WAeys are ``"baileys"``.
         new_creds: makes fresh creds; Baileys' ``initAuthCreds`` when absent.
         cache_bytes: how much to remember while the lease is held.
+        encryption: the keys that seal values, or a function that gives them, as in `Settings`;
+            those of ``settings``, ``client`` or ``SUPABASE_AUTH_STATE_KEYS`` when absent.
 
     Raises:
         ConfigurationError: the company_id, the URL or the key is not what it should be.
@@ -145,12 +152,13 @@ def use_supabase_auth_state(
         UnfinishedImport: the company has keys and no creds.
         FamilyMismatch: the rows belong to another kind of client.
         CodecError: the stored creds cannot be read for certain.
+        SealedValueError: the stored creds are sealed, and no key here opens them.
         StoreError: the database refused or did not answer. It is never taken for "no creds".
     """
     check_company_id(company_id)
 
     async def open_it() -> AuthState:
-        rest = open_rest(settings, client=client)
+        rest = open_rest(settings, client=client, encryption=encryption)
         owned = rest if client is None else None
         held: Lease | None = None
         try:
@@ -177,12 +185,15 @@ async def _load_creds(
     rest: Rest, writer: Writer, family: str, fresh: Callable[[], Creds] | None
 ) -> Creds:
     company_id = writer.company_id
+    sealing = await writer.sealing()
     found = await rest.ask("fetch_whatsapp_creds", company_id, {})
     if found["creds"] is None and not found["has_keys"]:
         if fresh is None:
             raise CompanyNotFound(company_id)
         writer.epoch = found["epoch"]
-        encoded = codec.encode_creds(fresh(), company_id=company_id, family=family)
+        encoded = sealing.seal(
+            CREDS, codec.encode_creds(fresh(), company_id=company_id, family=family)
+        )
         # The row that is there counts, whichever process stored it.
         found = await writer.ask(
             "create_whatsapp_company", {"p_creds": encoded, "p_client_family": family}
@@ -192,7 +203,7 @@ async def _load_creds(
     if found["creds"] is None:
         raise UnfinishedImport(company_id)
     writer.epoch = found["epoch"]
-    return _decoded(found, company_id, family)
+    return _decoded(found, sealing, company_id, family)
 
 
 async def read_creds(rest: Rest, company_id: str, family: str = codec.BAILEYS) -> Creds | None:
@@ -207,13 +218,16 @@ async def read_creds(rest: Rest, company_id: str, family: str = codec.BAILEYS) -
         StoreError: the database refused or did not answer.
     """
     found = await rest.ask("fetch_whatsapp_creds", company_id, {})
-    return None if found["creds"] is None else _decoded(found, company_id, family)
+    if found["creds"] is None:
+        return None
+    return _decoded(found, await sealing_for(rest, company_id), company_id, family)
 
 
-def _decoded(found: Mapping[str, Any], company_id: str, family: str) -> Creds:
+def _decoded(found: Mapping[str, Any], sealing: Sealing, company_id: str, family: str) -> Creds:
     if found["client_family"] != family:
         raise FamilyMismatch(company_id, stored=found["client_family"], wanted=family)
-    return codec.decode_creds(found["creds"], company_id=company_id, family=family)
+    creds = sealing.open(CREDS, found["creds"])
+    return codec.decode_creds(creds, company_id=company_id, family=family)
 
 
 def _fresh(company_id: str, family: str, new_creds: NewCreds | None) -> NewCreds:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from supabase_auth_state.transfer.company_writer import Change
 from supabase_auth_state.transfer.documents import CREDS
+from supabase_auth_state.transfer.rekey import counts_by_key
 from supabase_auth_state.types import KeyRef
 
 Code: TypeAlias = Literal[
@@ -43,6 +44,8 @@ Code: TypeAlias = Literal[
     "pre-key-newest-missing",
     "sender-key-missing",
     "app-state-key-missing",
+    # Sealed values.
+    "sealed",
     # Other companies.
     "same-device",
 ]
@@ -96,6 +99,7 @@ class DoctorReport:
         repaired: what was there before the repair and is gone.
         backup: where the rows are kept as they were before the repair, when anything was changed.
         in_use_by: the owner of the company while it was read, if there was one.
+        sealed_with: how many rows are sealed with which key, creds among them; "" is plain.
     """
 
     company_id: str
@@ -105,6 +109,7 @@ class DoctorReport:
     repaired: tuple[Finding, ...] = ()
     backup: Path | None = None
     in_use_by: str | None = None
+    sealed_with: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def damaged(self) -> bool:
@@ -123,6 +128,7 @@ class DoctorReport:
             "family": self.family,
             "keys": self.keys,
             "in_use_by": self.in_use_by,
+            "sealed_with": dict(self.sealed_with),
             "damaged": self.damaged,
             "findings": [finding.as_json() for finding in self.findings],
             "repaired": [finding.as_json() for finding in self.repaired],
@@ -137,6 +143,8 @@ class DoctorReport:
         yield f"company {self.company_id!r} ({family}, {self.keys} keys): {self._verdict()}"
         if self.in_use_by is not None:
             yield f"in use by {self.in_use_by!r}: what it changed meanwhile may seem not to agree"
+        if any(self.sealed_with):
+            yield f"rows: {counts_by_key(self.sealed_with)}"
         yield from _section("repaired", self.repaired)
         yield from _section("can be repaired", self.repairable)
         alone = [finding for finding in self.findings if not finding.repairable]
