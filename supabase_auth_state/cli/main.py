@@ -35,6 +35,7 @@ def build_parser(*, json: bool = False) -> Parser:
         migrations,
         overview,
         reinstate,
+        rekey,
         restore,
     )
     from .parsing import JsonParser, Parser, add_verbosity
@@ -50,7 +51,7 @@ def build_parser(*, json: bool = False) -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     groups = (
         *(folders, restore, delete, cleanup, overview, capacity, alerts),
-        *(doctor, leases, reinstate, migrations),
+        *(doctor, rekey, leases, reinstate, migrations),
     )
     for group in groups:
         group.add_parsers(commands)
