@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 
-
 from supabase_auth_state.cli.main import build_parser
 
 PR_GET_DUMPABLE = 3
