@@ -11,6 +11,7 @@ from supabase_auth_state import __version__
 from supabase_auth_state.errors import FolderError, SupabaseAuthStateError
 
 from .exits import INTERRUPTED, REFUSED, TABLE, exit_code
+from .memory import keep_memory_private
 from .signals import heed_signals, run
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def build_parser(*, json: bool = False) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, do what it says, and return the exit code."""
+    keep_memory_private()
     with heed_signals():
         return _main(sys.argv[1:] if argv is None else argv)
 
