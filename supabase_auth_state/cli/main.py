@@ -35,6 +35,7 @@ def build_parser(*, json: bool = False) -> Parser:
         metrics,
         migrations,
         overview,
+        reinstate,
         restore,
     )
     from .parsing import JsonParser, Parser, add_verbosity
@@ -50,7 +51,7 @@ def build_parser(*, json: bool = False) -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     groups = (
         *(folders, restore, delete, cleanup, overview, capacity, alerts, metrics),
-        *(doctor, leases, migrations),
+        *(doctor, leases, reinstate, migrations),
     )
     for group in groups:
         group.add_parsers(commands)

@@ -26,6 +26,11 @@ class Renewable(Protocol):
     token: int
     lost: asyncio.Event
 
+    @property
+    def claim(self) -> list[Any]:
+        """Company and token, and what of this owner's is known to be stored."""
+        ...
+
     def answered(self, answer: Mapping[str, Any], asked: float) -> None:
         """Take note of what the database answered to a renewal that was asked for then."""
         ...
@@ -97,7 +102,7 @@ class Renewals:
                 self._rest.rpc(
                     "renew_whatsapp_leases",
                     {
-                        "p_leases": [[lease.company_id, lease.token] for lease in leases],
+                        "p_leases": [lease.claim for lease in leases],
                         "p_ttl_seconds": self._ttl,
                     },
                     headers={DEADLINE_HEADER: self._rest.deadline(self._ttl / 3)},

@@ -14,7 +14,7 @@ import orjson
 from supabase_auth_state.config import Settings
 
 from . import backoff
-from .answers import result_of, stored, with_receipt
+from .answers import is_time, result_of, stored, with_receipt
 from .clocks import clock
 from .connection import Client, Connection, GivenConnection, OwnConnection
 from .ledger import TELL, Ledger
@@ -165,7 +165,7 @@ class Rest:
             {"p_company_id": company_id, **params, "p_request": request},
             headers=headers,
             parse=parse,
-            is_right=lambda found: names(found, wanted),
+            is_right=lambda found: names(found, wanted) and is_time(found.get("time")),
             commit=commit,
             harmless_late=harmless_late,
         )
@@ -277,10 +277,14 @@ class Rest:
 
         What takes longer goes on in the background, and `close` leaves the connections open for it.
         """
+        await asyncio.wait({self.start(work)}, timeout=_A_MOMENT)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something in the background; `close` leaves the connections open for it."""
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        await asyncio.wait({task}, timeout=_A_MOMENT)
+        return task
 
     async def close(self) -> None:
         """Close the connections if they were opened here."""

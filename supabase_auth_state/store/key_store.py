@@ -11,7 +11,7 @@ import orjson
 
 from supabase_auth_state import codec
 from supabase_auth_state.codec import is_revived
-from supabase_auth_state.errors import CodecError
+from supabase_auth_state.errors import CodecError, StateRolledBack
 from supabase_auth_state.leases.lease import Lease
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.activity import ACTIVITY
@@ -194,6 +194,14 @@ class SupabaseKeyStore:
             self._cache.end_read(began, hot)
         return len(hot)
 
+    def remembered(self) -> dict[Ref, Value]:
+        """Return the values that are in memory, by type and id; the database is not asked.
+
+        Those that were read or durably written under the lease, as far as ``cache_bytes`` goes:
+        also after the lease is lost. See `AuthState.save_remembered`.
+        """
+        return dict(self._cache.values())
+
     async def settle(self) -> None:
         """Wait until every read and write that was begun has ended."""
         await self._writes.settle()
@@ -291,9 +299,13 @@ class SupabaseKeyStore:
 
     async def _send(self, change: Change) -> None:
         lapses = self._lapses_now()
-        self._cache.begin_write(None if change.clear else change.keys)
+        dropped = self._cache.begin_write(None if change.clear else change.keys)
         try:
             await self._write(change)
+        except StateRolledBack:
+            # What the database had acknowledged before is what `remembered` is asked for then.
+            self._cache.put_back(dropped)
+            raise
         finally:
             # When it failed, in whatever way, the request may have left: nothing is remembered.
             self._cache.end_write()
