@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .doctor.findings import Finding as Finding
     from .errors import AccessDenied as AccessDenied
     from .errors import CodecError as CodecError
+    from .errors import CompanyMoved as CompanyMoved
     from .errors import CompanyNotFound as CompanyNotFound
     from .errors import CompanyQuarantined as CompanyQuarantined
     from .errors import ConfigurationError as ConfigurationError
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from .rest.client import Rest as Rest
     from .rest.client import open_rest as open_rest
     from .store.key_store import SupabaseKeyStore as SupabaseKeyStore
+    from .transfer.between_projects import TransferReport as TransferReport
+    from .transfer.between_projects import transfer_company as transfer_company
     from .transfer.delete import DeleteReport as DeleteReport
     from .transfer.delete import delete_company as delete_company
     from .transfer.export_folder import ExportReport as ExportReport
@@ -78,12 +81,12 @@ if TYPE_CHECKING:
 __version__ = "0.3.0"
 
 _ERRORS = (
-    "AccessDenied", "CodecError", "CompanyNotFound", "CompanyQuarantined", "ConfigurationError",
-    "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest", "LeaseError",
-    "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError", "ProjectRestricted",
-    "SchemaMissing", "SessionBackoff", "StateRolledBack", "StoreError", "StoreUnavailable",
-    "SupabaseAuthStateError", "UnfinishedImport", "UnreadKeyError", "VerificationFailed",
-    "WriteRefused",
+    "AccessDenied", "CodecError", "CompanyMoved", "CompanyNotFound", "CompanyQuarantined",
+    "ConfigurationError", "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest",
+    "LeaseError", "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError",
+    "ProjectRestricted", "SchemaMissing", "SessionBackoff", "StateRolledBack", "StoreError",
+    "StoreUnavailable", "SupabaseAuthStateError", "UnfinishedImport", "UnreadKeyError",
+    "VerificationFailed", "WriteRefused",
 )  # fmt: skip
 
 # Loaded when first asked for: the HTTP client alone takes longer to import than `--help` may take.
@@ -108,6 +111,7 @@ _HOMES = {
     "Settings": "config",
     "SignalKeyStore": "types",
     "SupabaseKeyStore": "store.key_store",
+    "TransferReport": "transfer.between_projects",
     "VerifyReport": "transfer.verify",
     "delete_company": "transfer.delete",
     "diagnose": "doctor.doctor",
@@ -120,6 +124,7 @@ _HOMES = {
     "repair": "doctor.doctor",
     "restore_backup": "transfer.restore",
     "start_automatic_cleanup": "cleanup",
+    "transfer_company": "transfer.between_projects",
     "use_auth_state": "auth_state.feature_flag",
     "use_multi_file_auth_state": "files.multi_file",
     "use_supabase_auth_state": "auth_state.database",

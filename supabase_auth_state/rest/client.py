@@ -64,6 +64,11 @@ class Rest:
     def __repr__(self) -> str:
         return f"Rest({self._connection.url!r})"
 
+    @property
+    def url(self) -> str:
+        """The project's URL."""
+        return self._connection.url.removesuffix("/rest/v1")
+
     async def rpc(
         self,
         function: str,
