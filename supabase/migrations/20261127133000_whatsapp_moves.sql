@@ -51,21 +51,18 @@ begin
 end
 $$;
 
--- As before, and the mark of a closed company as "closed", else null: it may be read, and not be opened.
-create or replace function public.fetch_whatsapp_creds(p_company_id text, p_request text)
+-- What fetch_whatsapp_creds() answered before, and the mark of a closed company as "closed", else null: it may be read,
+-- and not be opened.
+alter function public.fetch_whatsapp_creds(text, text) rename to whatsapp_read_creds;
+create function public.fetch_whatsapp_creds(p_company_id text, p_request text)
 returns jsonb
 language sql
 volatile
 set search_path = ''
 as $$
-  select jsonb_build_object('company_id', p_company_id, 'request', p_request,
-    'time', extract(epoch from clock_timestamp()), 'creds', a.creds, 'client_family', a.client_family,
-    'has_keys', exists (select from public.whatsapp_keys k where k.company_id = p_company_id),
-    'epoch', coalesce(l.epoch - (l.expires_at > clock_timestamp())::int, 0),
-    'closed', case when starts_with(l.owner, 'arriving from ') or starts_with(l.owner, 'moved to ') then l.owner end)
-  from (select) one
-  left join public.whatsapp_auth a on a.company_id = p_company_id
-  left join public.whatsapp_leases l on l.company_id = p_company_id
+  select public.whatsapp_read_creds(p_company_id, p_request) || jsonb_build_object('closed', (
+    select l.owner from public.whatsapp_leases l
+    where l.company_id = p_company_id and (starts_with(l.owner, 'arriving from ') or starts_with(l.owner, 'moved to '))))
 $$;
 
 -- A hash of every value of a company, by which two projects are compared without a client reading the values:
@@ -86,10 +83,33 @@ as $$
       from public.whatsapp_keys k where k.company_id = p_company_id), '[]'))
 $$;
 
+-- What of supabase-auth-state the database has: {"history": [[version, name], …] or null, "functions": [name, …]}. The
+-- history is that of the Supabase CLI, which the API does not expose; null where no CLI has applied anything.
+create function public.whatsapp_installation()
+returns jsonb
+language plpgsql
+stable security definer
+set search_path = ''
+as $$
+declare
+  v_history jsonb;
+begin
+  if to_regclass('supabase_migrations.schema_migrations') is not null then
+    execute 'select jsonb_agg(jsonb_build_array(m.version, m.name) order by m.version) from supabase_migrations.schema_migrations m'
+    into v_history;
+  end if;
+  return jsonb_build_object('history', v_history, 'functions', (
+    select jsonb_agg(distinct p.proname order by p.proname)
+    from pg_catalog.pg_proc p where p.pronamespace = 'public'::regnamespace and p.proname like '%whatsapp%'));
+end
+$$;
+
 revoke all on function public.whatsapp_keep_closed() from public, anon, authenticated, service_role;
-revoke all on function public.close_whatsapp_company(text, text), public.whatsapp_company_hashes(text)
+revoke all on function public.close_whatsapp_company(text, text), public.whatsapp_company_hashes(text),
+  public.fetch_whatsapp_creds(text, text), public.whatsapp_installation()
   from public, anon, authenticated;
-grant execute on function public.close_whatsapp_company(text, text), public.whatsapp_company_hashes(text)
+grant execute on function public.close_whatsapp_company(text, text), public.whatsapp_company_hashes(text),
+  public.fetch_whatsapp_creds(text, text), public.whatsapp_installation()
   to service_role;
 
 notify pgrst, 'reload schema';

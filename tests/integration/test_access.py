@@ -50,6 +50,8 @@ CALLS: dict[str, dict[str, Any]] = {
         "p_company_id": "c",
     },
     "close_whatsapp_company": {"p_company_id": "c", "p_mark": "moved to u"},
+    "whatsapp_installation": {},
+    "whatsapp_read_creds": {"p_company_id": "c", "p_request": "r"},
     "whatsapp_company_hashes": {"p_company_id": "c"},
 }
 
