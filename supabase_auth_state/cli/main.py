@@ -25,6 +25,8 @@ def build_parser(*, json: bool = False) -> Parser:
         json: whether usage errors are printed as JSON too.
     """
     from . import (
+        alerts,
+        capacity,
         cleanup,
         delete,
         doctor,
@@ -32,6 +34,7 @@ def build_parser(*, json: bool = False) -> Parser:
         leases,
         migrations,
         overview,
+        reinstate,
         restore,
         transfer,
     )
@@ -46,7 +49,10 @@ def build_parser(*, json: bool = False) -> Parser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     add_verbosity(parser, default=0)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    groups = (folders, restore, delete, transfer, cleanup, overview, doctor, leases, migrations)
+    groups = (
+        *(folders, restore, delete, transfer, cleanup, overview, capacity, alerts),
+        *(doctor, leases, reinstate, migrations),
+    )
     for group in groups:
         group.add_parsers(commands)
     return parser
