@@ -84,6 +84,8 @@ class SupabaseKeyStore:
     async def get(self, type: str, ids: Sequence[str]) -> dict[str, Value]:
         """Return ``{id: value}``; an id that is not stored is absent. Values are the caller's own.
 
+        After an error none of these ids can be written until a later `get` of it has succeeded.
+
         Args:
             type: the key type, e.g. ``"session"``.
             ids: any number of ids, of any characters.
@@ -91,8 +93,6 @@ class SupabaseKeyStore:
         Raises:
             CodecError: a stored value cannot be read for certain.
             StoreError: the database refused or did not answer.
-
-            After either, none of these ids can be written until a later `get` of it has succeeded.
         """
         wanted = _checked_ids(type, ids)
         if not self._remembers():
