@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ TO_COME = {
 """Pages of the navigation that may not be written yet."""
 
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s#:]*)(#[^)\s]*)?\)")
+FROM_ELSEWHERE = re.compile(
+    r"""<(script|link|img|iframe|source)\b[^>]*(src|href)=["']?(https?:)?//[^>]*>"""
+)
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -72,3 +76,11 @@ def on_page_markdown(markdown: str, page: Page, **_given: object) -> str:
         return f"{text} (`{target}`)" if text != f"`{target}`" else text
 
     return LINK.sub(turned, markdown)
+
+
+def on_post_page(output: str, page: Page, **_given: object) -> str:
+    """Refuse a page that makes a browser load something from another host."""
+    loaded = FROM_ELSEWHERE.search(output)
+    if loaded:
+        raise PluginError(f"{page.file.src_uri} loads from another host: {loaded[0]}")
+    return output
