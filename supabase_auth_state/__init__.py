@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .auth_state.database import AuthState as AuthState
     from .auth_state.database import use_supabase_auth_state as use_supabase_auth_state
     from .auth_state.feature_flag import use_auth_state as use_auth_state
-    from .cleanup import start_automatic_cleanup as start_automatic_cleanup
     from .codec.creds import init_auth_creds as init_auth_creds
     from .config import Settings as Settings
     from .doctor.doctor import diagnose as diagnose
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from .files.multi_file import FolderAuthState as FolderAuthState
     from .files.multi_file import use_multi_file_auth_state as use_multi_file_auth_state
     from .leases.lease import Lease as Lease
+    from .operations.cleanup import start_automatic_cleanup as start_automatic_cleanup
     from .pool.ends import CompanyState as CompanyState
     from .pool.ends import ConnectionEnd as ConnectionEnd
     from .pool.session_pool import SessionPool as SessionPool
@@ -119,7 +119,7 @@ _HOMES = {
     "purge_files": "transfer.purge",
     "repair": "doctor.doctor",
     "restore_backup": "transfer.restore",
-    "start_automatic_cleanup": "cleanup",
+    "start_automatic_cleanup": "operations.cleanup",
     "use_auth_state": "auth_state.feature_flag",
     "use_multi_file_auth_state": "files.multi_file",
     "use_supabase_auth_state": "auth_state.database",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,13 +17,14 @@ from supabase_auth_state.errors import (
     FamilyMismatch,
     UnfinishedImport,
 )
+from supabase_auth_state.files.folder import FolderKey, write_folder
 from supabase_auth_state.leases.lease import Lease, acquire_lease
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.client import Rest, open_rest
 from supabase_auth_state.rest.connection import Client
 from supabase_auth_state.rest.opening import Closing, Opening
 from supabase_auth_state.store.key_store import SupabaseKeyStore
-from supabase_auth_state.types import Creds
+from supabase_auth_state.types import Creds, KeyRef
 
 log = logging.getLogger("supabase_auth_state")
 
@@ -78,6 +80,27 @@ class AuthState(Closing):
     async def warm(self) -> int:
         """Read what a connection will ask for in one request; see `SupabaseKeyStore.warm`."""
         return await self.keys.warm()
+
+    async def save_remembered(self, folder: str | os.PathLike[str]) -> int:
+        """Write what this owner has in memory into a new auth folder; the database is not asked.
+
+        For a database that was set back (`StateRolledBack`): the folder has the creds as they are
+        now, and the keys that were read or durably written under the lease and still fit into
+        ``cache_bytes``; see docs/restored-database.md.
+
+        Args:
+            folder: must not exist, or be empty.
+
+        Returns:
+            How many keys were written.
+
+        Raises:
+            FolderError: the folder is not empty or cannot be written.
+            CodecError: a value cannot be encoded.
+        """
+        keys = [FolderKey(KeyRef(*ref), value) for ref, value in self.keys.remembered().items()]
+        await asyncio.to_thread(write_folder, folder, self.creds, keys)
+        return len(keys)
 
     async def close(self) -> None:
         """Wait for the writes under way, release the lease, close what was opened for it.

@@ -24,7 +24,18 @@ def build_parser(*, json: bool = False) -> Parser:
     Args:
         json: whether usage errors are printed as JSON too.
     """
-    from . import cleanup, delete, doctor, folders, leases, migrations, overview, restore
+    from . import (
+        alerts,
+        capacity,
+        cleanup,
+        delete,
+        doctor,
+        folders,
+        leases,
+        migrations,
+        overview,
+        restore,
+    )
     from .parsing import JsonParser, Parser, add_verbosity
 
     parser = (JsonParser if json else Parser)(
@@ -36,7 +47,10 @@ def build_parser(*, json: bool = False) -> Parser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     add_verbosity(parser, default=0)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    groups = (folders, restore, delete, cleanup, overview, doctor, leases, migrations)
+    groups = (
+        *(folders, restore, delete, cleanup, overview, capacity, alerts),
+        *(doctor, leases, migrations),
+    )
     for group in groups:
         group.add_parsers(commands)
     return parser

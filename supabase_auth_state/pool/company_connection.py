@@ -3,7 +3,7 @@
 ::
 
     down ──get──▶ opening ──▶ up ──515──▶ opening at once, with the same auth state
-     ▲               │         ├──401, 403, 406──▶ quarantined, until reinstated
+     ▲               │         ├──401, 403, 406, restored database──▶ quarantined, until reinstated
      │            failure      ├──402, 405, 409, 411, 440──▶ yielded, until a long pause is over
      └── a pause ◀───┘         ├──any other end, lease lost──▶ opening after a pause
                                └──close──▶ down
@@ -27,7 +27,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from supabase_auth_state.errors import LeaseHeld, PoolError
 from supabase_auth_state.rest.backoff import Timing
 
-from .ends import CompanyState, CompanyStatus, ConnectionEnd, End, Reaction, end_of, end_of_error
+from .ends import (
+    ROLLED_BACK,
+    CompanyState,
+    CompanyStatus,
+    ConnectionEnd,
+    End,
+    Reaction,
+    end_of,
+    end_of_error,
+)
 from .retries import Pauses, Retries
 from .tasks import ClosingQueue, PoolTasks, UserCode
 
@@ -332,7 +341,8 @@ class CompanyConnection(Generic[S]):
 
     def _lease_lost(self, watch: asyncio.Task[Any]) -> None:
         if watch is self._lease_watch and not watch.cancelled():
-            self._end(_LEASE_LOST)
+            rolled_back = self._auth is not None and _is_rolled_back(self._auth)
+            self._end(ROLLED_BACK if rolled_back else _LEASE_LOST)
 
     def _end(self, end: End) -> None:
         """Let the connection go, if there is one, and begin what follows its end."""
@@ -420,6 +430,10 @@ def _close_by_own_method(session: object) -> object:
         ", ".join(_CLOSING_METHODS),
     )
     return None
+
+
+def _is_rolled_back(auth: AuthState) -> bool:
+    return auth.lease is not None and auth.lease.rolled_back
 
 
 def _check_lease(auth: AuthState) -> None:

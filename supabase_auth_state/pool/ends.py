@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Literal
 
-from supabase_auth_state.errors import SupabaseAuthStateError
+from supabase_auth_state.errors import StateRolledBack, SupabaseAuthStateError
 
 CompanyStatus = Literal["up", "opening", "down", "quarantined", "yielded"]
 """What a company is doing in a pool.
@@ -116,6 +116,14 @@ _KNOWN = {
     )
 }
 
+ROLLED_BACK = End(
+    None,
+    "the database was set back to an earlier moment",
+    Reaction.QUARANTINE,
+    "see docs/restored-database.md; import what an owner remembered, or link the device again",
+)
+"""A restored backup: connecting again would send with ratchets that have gone back."""
+
 _LONGEST_BAN = 30 * 86400.0
 
 
@@ -153,6 +161,8 @@ def describe(error: BaseException) -> str:
 
 
 def _end(code: int | None, reason: object) -> End:
+    if isinstance(reason, StateRolledBack):
+        return ROLLED_BACK
     data = getattr(reason, "data", None)
     if code is None or isinstance(data, BaseException):
         lost = describe(reason) if isinstance(reason, BaseException) else "connection lost"

@@ -15,7 +15,9 @@ RECEIPT_HEADER = "x-whatsapp-receipt"
 
 _MINIMAL = "return=minimal"
 _OTHER_SERVERS = frozenset({400, 404, 405, 426, 501})
-_LATE = re.compile(r"^whatsapp deadline: .* the time is ([0-9.]+)$")
+_LATE = re.compile(r"^whatsapp deadline: .* the time is (\S+)$")
+_LATEST = 10**10
+_SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 
 T = TypeVar("T")
 
@@ -93,7 +95,7 @@ class Answer:
         """The database's time when it refused the request as too late, else None."""
         if self.is_postgrests and self.json["code"] == "PT408":
             found = _LATE.match(str(self.json["message"]))
-            return None if found is None else float(found[1])
+            return None if found is None else _seconds(found[1])
         return None
 
 
@@ -114,11 +116,10 @@ def result_of(
             raise NotTheAnswer("the answer was empty")
         try:
             result = parse(answer.content)
-        except (TypeError, KeyError, AttributeError, ValueError):
-            pass
-        else:
             if is_right(result):
                 return result
+        except (TypeError, KeyError, AttributeError, ValueError):
+            pass
         raise NotTheAnswer("what came is not PostgREST's answer to this request")
 
     return read
@@ -143,8 +144,11 @@ def stored(answer: Answer) -> None:
         raise NotTheAnswer("what came does not acknowledge the rows")
 
 
+def is_time(value: object) -> bool:
+    """Return whether a JSON value is a time in seconds since 1970."""
+    return type(value) in {int, float} and 0 <= value < _LATEST  # type: ignore[operator]
+
+
 def _seconds(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+    """Read seconds since 1970; `nan` and `inf`, which Python also reads, would stop the clock."""
+    return float(text) if _SECONDS.fullmatch(text) else None

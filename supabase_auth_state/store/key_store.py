@@ -11,9 +11,10 @@ import orjson
 
 from supabase_auth_state import codec
 from supabase_auth_state.codec import is_revived
-from supabase_auth_state.errors import CodecError
+from supabase_auth_state.errors import CodecError, StateRolledBack
 from supabase_auth_state.leases.lease import Lease
 from supabase_auth_state.leases.writer import Writer
+from supabase_auth_state.rest.activity import ACTIVITY
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.clocks import clock
 from supabase_auth_state.types import Creds, SignalDataSet, SignalKeyStore, Value
@@ -75,6 +76,7 @@ class SupabaseKeyStore:
         self._writes = GroupCommit(self._send)
         self._cache = OwnerCache(self._decode_text, cache_bytes, clock)
         self._guard = UnreadGuard(company_id, clock)
+        ACTIVITY.caches.add(self._cache)
         self._comparing = asyncio.Lock()
         self._in_line = 0
 
@@ -109,6 +111,8 @@ class SupabaseKeyStore:
                 missing.append(key_id)
             elif value is not ABSENT:
                 found[key_id] = value
+        ACTIVITY.cache_hits += len(wanted) - len(missing)
+        ACTIVITY.cache_misses += len(missing)
         if not missing:
             return found
         if len(missing) == len(wanted):
@@ -190,6 +194,14 @@ class SupabaseKeyStore:
             self._cache.end_read(began, hot)
         return len(hot)
 
+    def remembered(self) -> dict[Ref, Value]:
+        """Return the values that are in memory, by type and id; the database is not asked.
+
+        Those that were read or durably written under the lease, as far as ``cache_bytes`` goes:
+        also after the lease is lost. See `AuthState.save_remembered`.
+        """
+        return dict(self._cache.values())
+
     async def settle(self) -> None:
         """Wait until every read and write that was begun has ended."""
         await self._writes.settle()
@@ -262,6 +274,7 @@ class SupabaseKeyStore:
                 found[key_id] = self._decode(key_type, key_id, value, revived=revived)
             except CodecError as error:
                 found[key_id] = error
+                self._rest.met("damaged_rows")
         return found
 
     async def _commit(self, change: Change, sessions: Mapping[str, Value] = _NO_SESSIONS) -> None:
@@ -286,9 +299,13 @@ class SupabaseKeyStore:
 
     async def _send(self, change: Change) -> None:
         lapses = self._lapses_now()
-        self._cache.begin_write(None if change.clear else change.keys)
+        dropped = self._cache.begin_write(None if change.clear else change.keys)
         try:
             await self._write(change)
+        except StateRolledBack:
+            # What the database had acknowledged before is what `remembered` is asked for then.
+            self._cache.put_back(dropped)
+            raise
         finally:
             # When it failed, in whatever way, the request may have left: nothing is remembered.
             self._cache.end_write()

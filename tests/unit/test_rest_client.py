@@ -281,13 +281,35 @@ async def test_where_no_receipt_is_passed_on_the_stored_number_is_asked_for(
             await write(rest)
 
 
-@pytest.mark.parametrize("change", [{"company_id": "d"}, {"request": "another"}], ids=repr)
+OTHER = [
+    {"company_id": "d"}, {"request": "another"}, {"time": "soon"}, {"time": None}, {"time": -1},
+    {"time": True}, {"time": 1e99},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", OTHER, ids=repr)
 async def test_the_answer_to_another_request_is_no_answer(
-    rest: Rest, api: Any, change: dict[str, str]
+    rest: Rest, api: Any, change: dict[str, Any]
 ) -> None:
     api.post(READ).mock(side_effect=lambda request: answered(request, keys={}, **change))
     with pytest.raises(StoreUnavailable):
         await rest.ask("f", "c", {})
+
+
+@pytest.mark.parametrize("time", ["nan", "inf", "-1", "1e99", "", "1_0"])
+async def test_a_receipt_without_a_time_acknowledges_and_sets_no_clock(
+    rest: Rest, api: Any, clock: Clock, time: str
+) -> None:
+    def at_no_time(request: httpx.Request) -> httpx.Response:
+        answer = stored(request)
+        answer.headers["x-whatsapp-receipt"] = f"{request.headers['x-whatsapp-commit']}:{time}"
+        return answer
+
+    route = api.post(url__startswith=WRITE).mock(side_effect=at_no_time)
+    before = rest.deadline(0)
+    await write(rest)
+    assert rest.deadline(0) == before
+    assert len(route.calls) == 1
 
 
 async def test_the_deadline_is_a_time_of_the_database(rest: Rest, api: Any, clock: Clock) -> None:

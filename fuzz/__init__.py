@@ -1,0 +1,1 @@
+"""Bad input by the million: bytes that a fuzzer makes, and what must hold for each of them."""

@@ -1,0 +1,1 @@
+"""A simulated day and night of many companies: what grows, and what does not."""

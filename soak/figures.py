@@ -1,0 +1,97 @@
+"""What was measured during the day, and whether it grew. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One moment.
+
+    Attributes:
+        hour: of the simulated day.
+        database: sizes and counts of the database.
+        processes: the last figures of each process that owns companies; empty before its first.
+    """
+
+    hour: float
+    database: Mapping[str, int]
+    processes: Sequence[Mapping[str, float]]
+
+    def total(self, name: str) -> float:
+        """Give a figure of the processes, summed up."""
+        return sum(process.get(name, 0) for process in self.processes)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Something that is not to grow.
+
+    Attributes:
+        name: what it is, with its unit.
+        of: takes it from a sample.
+        most: how many times its median in the first quarter of a phase it may be in the last; None
+            when it is only told.
+    """
+
+    name: str
+    of: Callable[[Sample], float]
+    most: float | None
+
+
+def _of(name: str, scale: float = 1.0) -> Callable[[Sample], float]:
+    return lambda sample: sample.total(name) / scale
+
+
+def _in_database(name: str, scale: float = 1.0) -> Callable[[Sample], float]:
+    return lambda sample: sample.database[name] / scale
+
+
+FIGURES = (
+    Figure("memory, MB", _of("memory", 1e6), 1.2),
+    Figure("descriptors", _of("descriptors"), 1.2),
+    Figure("tasks", _of("tasks"), 1.2),
+    Figure("connections to PostgreSQL", _in_database("connections"), 1.5),
+    Figure("table, MB", _in_database("table", 1e6), 1.6),
+    Figure("indexes, MB", _in_database("index", 1e6), 1.4),
+    Figure("rows", _in_database("rows"), 1.3),
+    # One for each opening of the last hour by the clock, which is many days of a quick run.
+    Figure("rows of whatsapp_writers", _in_database("writers"), None),
+)
+"""What is told, and what is judged. `most` leaves room for what docs/reliability.md explains."""
+
+PHASES = {"one process": (4.0, 12.0), "three processes": (14.0, 24.0)}
+"""From hour to hour: the first hours fill the owners' memory."""
+
+
+def judge(samples: Sequence[Sample]) -> Iterator[str]:
+    """Yield what grew more than it may."""
+    for phase, figure, before, after in _ends(samples):
+        if figure.most is not None and after > figure.most * before:
+            yield f"{phase}: {figure.name} grew from {before:.1f} to {after:.1f}"
+
+
+def table(samples: Sequence[Sample]) -> Iterator[str]:
+    """Yield the lines of a table: each figure in the first and the last quarter of each phase."""
+    yield "| phase | figure | first quarter | last quarter |"
+    yield "| --- | --- | ---: | ---: |"
+    for phase, figure, before, after in _ends(samples):
+        yield f"| {phase} | {figure.name} | {before:,.1f} | {after:,.1f} |"
+    last = samples[-1]
+    yield (
+        f"\n{last.total('messages'):,.0f} messages of {last.total('companies'):,.0f} companies; "
+        f"{last.total('received') / 1e6:.1f} MB received from Supabase; a loop was late by at most "
+        f"{max(max((p.get('late', 0) for p in s.processes), default=0) for s in samples):.2f} s"
+    )
+
+
+def _ends(samples: Sequence[Sample]) -> Iterator[tuple[str, Figure, float, float]]:
+    for phase, (begin, end) in PHASES.items():
+        within = [each for each in samples if begin <= each.hour < end]
+        quarter = max(1, len(within) // 4)
+        for figure in FIGURES:
+            first, last = within[:quarter], within[-quarter:]
+            yield phase, figure, median(map(figure.of, first)), median(map(figure.of, last))
