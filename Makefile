@@ -28,6 +28,10 @@ test: setup ## Run every test against real servers, on all cores; ARGS="-k lease
 matrix: setup ## Run the unit tests on every Python that is here, and on other event loops
 	$(BIN)/python -m tests.matrix
 
+.PHONY: pgtap
+pgtap: setup ## Run supabase/tests by psql and pgTAP, as `supabase test db` does; needs Debian and psql
+	$(BIN)/python -m tests.pgtap
+
 .PHONY: lint
 lint: setup $(VENV)/.installed-bench ## Check style, types, SQL, shell, Markdown and spelling
 	$(BIN)/ruff check

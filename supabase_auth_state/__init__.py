@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .errors import UnfinishedImport as UnfinishedImport
     from .errors import UnreadKeyError as UnreadKeyError
     from .errors import VerificationFailed as VerificationFailed
+    from .errors import VersionNotRestorable as VersionNotRestorable
     from .errors import WriteRefused as WriteRefused
     from .files.multi_file import FolderAuthState as FolderAuthState
     from .files.multi_file import use_multi_file_auth_state as use_multi_file_auth_state
@@ -59,9 +60,15 @@ if TYPE_CHECKING:
     from .rest.client import open_rest as open_rest
     from .store.key_store import SupabaseKeyStore as SupabaseKeyStore
     from .transfer.delete import DeleteReport as DeleteReport
+    from .transfer.delete import EraseReport as EraseReport
     from .transfer.delete import delete_company as delete_company
+    from .transfer.delete import erase_company as erase_company
     from .transfer.export_folder import ExportReport as ExportReport
     from .transfer.export_folder import export_folder as export_folder
+    from .transfer.history import History as History
+    from .transfer.history import Version as Version
+    from .transfer.history import read_history as read_history
+    from .transfer.history import restore_version as restore_version
     from .transfer.import_each import ImportEachReport as ImportEachReport
     from .transfer.import_each import ImportOutcome as ImportOutcome
     from .transfer.import_each import import_each as import_each
@@ -83,7 +90,7 @@ _ERRORS = (
     "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError", "ProjectRestricted",
     "SchemaMissing", "SessionBackoff", "StateRolledBack", "StoreError", "StoreUnavailable",
     "SupabaseAuthStateError", "UnfinishedImport", "UnreadKeyError", "VerificationFailed",
-    "WriteRefused",
+    "VersionNotRestorable", "WriteRefused",
 )  # fmt: skip
 
 # Loaded when first asked for: the HTTP client alone takes longer to import than `--help` may take.
@@ -94,9 +101,11 @@ _HOMES = {
     "ConnectionEnd": "pool.ends",
     "DeleteReport": "transfer.delete",
     "DoctorReport": "doctor.findings",
+    "EraseReport": "transfer.delete",
     "ExportReport": "transfer.export_folder",
     "Finding": "doctor.findings",
     "FolderAuthState": "files.multi_file",
+    "History": "transfer.history",
     "ImportEachReport": "transfer.import_each",
     "ImportOutcome": "transfer.import_each",
     "ImportReport": "transfer.import_folder",
@@ -109,16 +118,20 @@ _HOMES = {
     "SignalKeyStore": "types",
     "SupabaseKeyStore": "store.key_store",
     "VerifyReport": "transfer.verify",
+    "Version": "transfer.history",
     "delete_company": "transfer.delete",
     "diagnose": "doctor.doctor",
+    "erase_company": "transfer.delete",
     "export_folder": "transfer.export_folder",
     "import_each": "transfer.import_each",
     "import_folder": "transfer.import_folder",
     "init_auth_creds": "codec.creds",
     "open_rest": "rest.client",
     "purge_files": "transfer.purge",
+    "read_history": "transfer.history",
     "repair": "doctor.doctor",
     "restore_backup": "transfer.restore",
+    "restore_version": "transfer.history",
     "start_automatic_cleanup": "operations.cleanup",
     "use_auth_state": "auth_state.feature_flag",
     "use_multi_file_auth_state": "files.multi_file",

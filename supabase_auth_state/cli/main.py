@@ -34,6 +34,7 @@ def build_parser(*, json: bool = False) -> Parser:
         leases,
         migrations,
         overview,
+        reinstate,
         restore,
     )
     from .parsing import JsonParser, Parser, add_verbosity
@@ -49,7 +50,7 @@ def build_parser(*, json: bool = False) -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     groups = (
         *(folders, restore, delete, cleanup, overview, capacity, alerts),
-        *(doctor, leases, migrations),
+        *(doctor, leases, reinstate, migrations),
     )
     for group in groups:
         group.add_parsers(commands)

@@ -154,6 +154,20 @@ def end_of_error(error: BaseException) -> End:
     return _end(_number(getattr(error, "statusCode", None)), error)
 
 
+def noted_end(code: int, reason: str, noted_by: str, *, for_good: bool) -> End:
+    """Return the end that another pool has noted.
+
+    Args:
+        code: its status code.
+        reason: its meaning, in a few words.
+        noted_by: which process has noted it.
+        for_good: whether the company is left alone until it is reinstated.
+    """
+    advice = _KNOWN[code].advice if code in _KNOWN else ""
+    reaction = Reaction.QUARANTINE if for_good else Reaction.YIELD
+    return End(code, f"{reason}, as {noted_by} has noted", reaction, advice or _LOOK)
+
+
 def describe(error: BaseException) -> str:
     """Name an error. Only this library's own messages are known to hold no secret."""
     name = type(error).__name__

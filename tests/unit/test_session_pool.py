@@ -520,6 +520,9 @@ async def test_a_close_of_all_that_is_given_up_closes_the_connections_in_the_end
     class Rest:
         closed = 0
 
+        async def ask(self, function: str, company_id: str, params: Any) -> Any:
+            return {"pauses": {}}
+
         async def close(self) -> None:
             self.closed += 1
 
