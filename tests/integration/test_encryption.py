@@ -283,7 +283,8 @@ async def test_rekey_seals_changes_the_key_and_opens_and_no_value_or_time_change
         return found["keys"], found["creds"]
 
     steps: list[tuple[str, bool, str | None]] = [
-        (K1, False, "k1"), (K1, False, "k1"), (f"{K2},{K1}", False, "k2"), (f"plain,{K2}", True, None),
+        (K1, False, "k1"), (K1, False, "k1"), (f"{K2},{K1}", False, "k2"),
+        (f"plain,{K2}", True, None),
     ]  # fmt: skip
     before: str | None = None
     for keys, opens, wanted in steps:
