@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .errors import PoolError as PoolError
     from .errors import ProjectRestricted as ProjectRestricted
     from .errors import SchemaMissing as SchemaMissing
+    from .errors import SealedValueError as SealedValueError
     from .errors import SessionBackoff as SessionBackoff
     from .errors import StateRolledBack as StateRolledBack
     from .errors import StoreError as StoreError
@@ -90,9 +91,9 @@ _ERRORS = (
     "AccessDenied", "CodecError", "CompanyNotFound", "CompanyQuarantined", "ConfigurationError",
     "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest", "JournalError",
     "LeaseError", "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError",
-    "ProjectRestricted", "SchemaMissing", "SessionBackoff", "StateRolledBack", "StoreError",
-    "StoreUnavailable", "SupabaseAuthStateError", "UnfinishedImport", "UnreadKeyError",
-    "VerificationFailed", "VersionNotRestorable", "WriteRefused",
+    "ProjectRestricted", "SchemaMissing", "SealedValueError", "SessionBackoff", "StateRolledBack",
+    "StoreError", "StoreUnavailable", "SupabaseAuthStateError", "UnfinishedImport",
+    "UnreadKeyError", "VerificationFailed", "VersionNotRestorable", "WriteRefused",
 )  # fmt: skip
 
 # Loaded when first asked for: the HTTP client alone takes longer to import than `--help` may take.

@@ -3,6 +3,7 @@
     SupabaseAuthStateError
     ├── ConfigurationError        a URL, a key or a company_id is missing or of the wrong kind
     ├── CodecError                a value cannot be encoded, or a stored one cannot be decoded
+    │   └── SealedValueError      a sealed value cannot be opened with the keys that are given
     ├── FolderError               a folder is not what Baileys writes, or is not safe to write
     ├── FamilyMismatch            the rows belong to another kind of client
     ├── NewerState                a copy would lose what the database holds
@@ -106,6 +107,38 @@ class CodecError(SupabaseAuthStateError):
         if self.path:
             where.append(f"at {place(self.path)}")
         return f"{', '.join(where)}: {self.reason}" if where else self.reason
+
+
+class SealedValueError(CodecError):
+    """A value is sealed, and the keys that are given do not open it.
+
+    It is stored and stays stored: a row of which this was raised is not written over.
+
+    Attributes:
+        sealed_with: the id of the key that it says it is sealed with.
+        missing: whether no key of this id was given. If one was, it is another key, or the value
+            was changed or moved to this row.
+    """
+
+    def __init__(
+        self,
+        sealed_with: str,
+        *,
+        missing: bool,
+        company_id: str | None = None,
+        key_type: str | None = None,
+        key_id: str | None = None,
+    ) -> None:
+        self.sealed_with = sealed_with
+        self.missing = missing
+        name = printable(sealed_with)
+        reason = (
+            f"is sealed with the key {name!r}, which is not in SUPABASE_AUTH_STATE_KEYS"
+            if missing
+            else f"does not open with the key {name!r}: it is another key than the one it was "
+            "sealed with, or the row was changed or is that of another value"
+        )
+        super().__init__(reason, company_id=company_id, key_type=key_type, key_id=key_id)
 
 
 class FolderError(SupabaseAuthStateError):

@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from supabase_auth_state import codec
+from supabase_auth_state.codec import Sealing
 from supabase_auth_state.codec.creds import init_auth_creds
+from supabase_auth_state.codec.sealing import CREDS
 from supabase_auth_state.config import Settings, check_company_id
+from supabase_auth_state.config.encryption import Encryption
 from supabase_auth_state.errors import (
     CompanyNotFound,
     ConfigurationError,
@@ -19,6 +22,7 @@ from supabase_auth_state.errors import (
 )
 from supabase_auth_state.files.folder import FolderKey, write_folder
 from supabase_auth_state.leases.lease import Lease, acquire_lease
+from supabase_auth_state.leases.seals import sealing_for
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.client import Rest, open_rest
 from supabase_auth_state.rest.connection import Client
@@ -142,6 +146,7 @@ def use_supabase_auth_state(
     new_creds: NewCreds | None = None,
     cache_bytes: int = 64 << 20,
     journal: Journal | None = None,
+    encryption: Encryption | None = None,
 ) -> Opening[AuthState]:
     """Open a company's auth state in Supabase; ``await`` it, or enter it with ``async with``.
 
@@ -169,6 +174,8 @@ def use_supabase_auth_state(
         journal: with a lease: where writes are kept, encrypted, while they wait for Supabase. What
             was waiting when a process ended is written by the next one that opens the company with
             the same journal, before it is opened.
+        encryption: the keys that seal values, or a function that gives them, as in `Settings`;
+            those of ``settings``, ``client`` or ``SUPABASE_AUTH_STATE_KEYS`` when absent.
 
     Raises:
         JournalError: another process has owned the company since, so what was waiting was put
@@ -179,6 +186,7 @@ def use_supabase_auth_state(
         UnfinishedImport: the company has keys and no creds.
         FamilyMismatch: the rows belong to another kind of client.
         CodecError: the stored creds cannot be read for certain.
+        SealedValueError: the stored creds are sealed, and no key here opens them.
         StoreError: the database refused or did not answer. It is never taken for "no creds".
     """
     check_company_id(company_id)
@@ -186,7 +194,7 @@ def use_supabase_auth_state(
         raise ConfigurationError("a journal needs lease=True: only an owner may write later")
 
     async def open_it() -> AuthState:
-        rest = open_rest(settings, client=client)
+        rest = open_rest(settings, client=client, encryption=encryption)
         owned = rest if client is None else None
         held: Lease | None = None
         file: JournalFile | None = None
@@ -257,12 +265,15 @@ async def _load_creds(
     rest: Rest, writer: Writer, family: str, fresh: Callable[[], Creds] | None
 ) -> Creds:
     company_id = writer.company_id
+    sealing = await writer.sealing()
     found = await rest.ask("fetch_whatsapp_creds", company_id, {})
     if found["creds"] is None and not found["has_keys"]:
         if fresh is None:
             raise CompanyNotFound(company_id)
         writer.epoch = found["epoch"]
-        encoded = codec.encode_creds(fresh(), company_id=company_id, family=family)
+        encoded = sealing.seal(
+            CREDS, codec.encode_creds(fresh(), company_id=company_id, family=family)
+        )
         # The row that is there counts, whichever process stored it.
         found = await writer.ask(
             "create_whatsapp_company", {"p_creds": encoded, "p_client_family": family}
@@ -272,7 +283,7 @@ async def _load_creds(
     if found["creds"] is None:
         raise UnfinishedImport(company_id)
     writer.epoch = found["epoch"]
-    return _decoded(found, company_id, family)
+    return _decoded(found, sealing, company_id, family)
 
 
 async def read_creds(rest: Rest, company_id: str, family: str = codec.BAILEYS) -> Creds | None:
@@ -287,13 +298,16 @@ async def read_creds(rest: Rest, company_id: str, family: str = codec.BAILEYS) -
         StoreError: the database refused or did not answer.
     """
     found = await rest.ask("fetch_whatsapp_creds", company_id, {})
-    return None if found["creds"] is None else _decoded(found, company_id, family)
+    if found["creds"] is None:
+        return None
+    return _decoded(found, await sealing_for(rest, company_id), company_id, family)
 
 
-def _decoded(found: Mapping[str, Any], company_id: str, family: str) -> Creds:
+def _decoded(found: Mapping[str, Any], sealing: Sealing, company_id: str, family: str) -> Creds:
     if found["client_family"] != family:
         raise FamilyMismatch(company_id, stored=found["client_family"], wanted=family)
-    return codec.decode_creds(found["creds"], company_id=company_id, family=family)
+    creds = sealing.open(CREDS, found["creds"])
+    return codec.decode_creds(creds, company_id=company_id, family=family)
 
 
 def _fresh(company_id: str, family: str, new_creds: NewCreds | None) -> NewCreds:
