@@ -28,6 +28,10 @@ test: setup ## Run every test against real servers, on all cores; ARGS="-k lease
 matrix: setup ## Run the unit tests on every Python that is here, and on other event loops
 	$(BIN)/python -m tests.matrix
 
+.PHONY: pgtap
+pgtap: setup ## Run supabase/tests by psql and pgTAP, as `supabase test db` does; needs Debian and psql
+	$(BIN)/python -m tests.pgtap
+
 .PHONY: lint
 lint: setup $(VENV)/.installed-bench ## Check style and types
 	$(BIN)/ruff check
@@ -50,6 +54,19 @@ bench: setup $(VENV)/.installed-bench ## Measure beside the alternatives; prints
 .PHONY: faults
 faults: setup ## Two minutes of random faults; ARGS="--faults 10000 --seed 1" for more, or the same again
 	$(BIN)/python -m faults $(ARGS)
+
+.PHONY: soak
+soak: setup $(VENV)/.installed-bench ## A simulated day of 200 companies; ARGS="--real-time" takes 24 hours
+	$(BIN)/python -m soak $(ARGS)
+
+.PHONY: fuzz
+fuzz: setup ## Bad input by the million, a minute each; ARGS="--seconds 600 --only answer"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m fuzz $(ARGS)
+
+.PHONY: crashes
+crashes: setup ## SIGKILL every command at each of its requests and file operations
+	$(BIN)/python -m faults.crashes $(ARGS)
 
 .PHONY: lock
 lock: ## Renew constraints.txt and every package-lock.json

@@ -42,7 +42,7 @@ async def _run(faults: int, seed: int) -> Report:
     with LocalStack.start() as stack:
         while report.total < faults:
             number += 1
-            started = time.monotonic()
+            started, known = time.monotonic(), len(report.violations)
             await epoch(
                 stack, report, seed=seed, number=number, seconds=_SECONDS, companies=_COMPANIES,
                 servers=True,
@@ -52,6 +52,8 @@ async def _run(faults: int, seed: int) -> Report:
                 f"{time.monotonic() - started:.0f} s",
                 file=sys.stderr,
             )
+            for violated in report.violations[known:]:
+                print(violated, file=sys.stderr)
     return report
 
 

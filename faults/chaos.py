@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from devstack import LocalStack
 
-_PAUSE = (1.0, 5.0)
+_PAUSE = (0.5, 3.0)
 _LASTS = (0.2, 1.5)
 
 
@@ -36,6 +36,7 @@ class Chaos:
         deeds: list[Callable[[], Awaitable[None]]] = [
             self.kill_postgrest, self.kill_postgres, self.stop_gateway, self.freeze_postgrest,
             self.reload_schema, self.lock_rows, self.cut_statements, self.end_connections,
+            self.start_without_postgres, self.hide_functions, self.make_read_only,
         ]  # fmt: skip
         while loop.time() < until:
             deed = self._chance.choice(deeds)
@@ -53,6 +54,35 @@ class Chaos:
         """End PostgreSQL as a crash would, and start it again."""
         await asyncio.to_thread(self._stack.postgres.kill)
         await asyncio.to_thread(self._stack.postgres.start)
+
+    async def start_without_postgres(self) -> None:
+        """Let PostgREST start before PostgreSQL: it answers PGRST002 until it has the schema."""
+        await asyncio.to_thread(self._stack.postgres.kill)
+        await asyncio.to_thread(self._stack.postgrest.kill)
+        await asyncio.to_thread(self._stack.postgrest.launch)
+        await self._a_while()
+        await asyncio.to_thread(self._stack.postgres.start)
+        await asyncio.to_thread(self._stack.postgrest.wait_until_ready)
+
+    async def hide_functions(self) -> None:
+        """Take a function away for a while, as a schema cache that is out of date does: PGRST202.
+
+        Only one that reads: a client takes a function that is missing for one that never was.
+        """
+        there, away = "fetch_whatsapp_keys(text,jsonb,text)", "hidden(text,jsonb,text)"
+        await self._sql(f"alter function public.{there} rename to hidden")
+        await self.reload_schema()
+        await self._a_while()
+        await self._sql(f"alter function public.{away} rename to fetch_whatsapp_keys")
+        await self.reload_schema()
+
+    async def make_read_only(self) -> None:
+        """Let every new transaction be one that only reads, as a project that is full."""
+        await self._sql("alter role authenticator set default_transaction_read_only = on")
+        await self.end_connections()
+        await self._a_while()
+        await self._sql("alter role authenticator reset default_transaction_read_only")
+        await self.end_connections()
 
     async def stop_gateway(self) -> None:
         """Refuse connections for a while."""

@@ -38,7 +38,14 @@ from .checker import (
 
 
 class Client(Protocol):
-    """How a client opens companies, in this process or in another."""
+    """How a client opens companies, in this process or in another.
+
+    Attributes:
+        elsewhere: whether it is another process, of which this one learns later: a call that it
+            has refused may still seem to be under way when the next one begins.
+    """
+
+    elsewhere: bool
 
     def fresh(self, tag: int) -> int:
         """Return the nextPreKeyId of the creds that it would make for a new company."""
@@ -55,6 +62,8 @@ class PythonClient:
     Args:
         rest: how it reaches the database.
     """
+
+    elsewhere = False
 
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
@@ -184,6 +193,19 @@ class History:
                 operation = self.operations[name]
                 limit = self.limit(writer.opened_from, writer.opened_until)
                 self.operations[name] = replace(operation, before_token=limit)
+            if writer.elsewhere:
+                self._settle_order(writer.creds_saved)
+
+    def _settle_order(self, names: Iterable[str]) -> None:
+        """Let these operations not wait for those that were refused."""
+        for name in names:
+            operation = self.operations[name]
+            after = {
+                each
+                for each in operation.after
+                if self.operations[each].outcome is not Outcome.REFUSED
+            }
+            self.operations[name] = replace(operation, after=frozenset(after))
 
 
 class Recorded:
@@ -204,7 +226,9 @@ class Recorded:
         disturbances: Callable[[], int],
     ) -> None:
         self.auth: Any = None
+        self.elsewhere = client.elsewhere
         self.unleased: list[str] = []
+        self.creds_saved: list[str] = []
         self.opened_from = self.opened_until = 0
         self._history = history
         self._name = name
@@ -286,6 +310,7 @@ class Recorded:
 
         name = f"{self._name} saves creds ({tag})"
         after = frozenset(self._setting)
+        self.creds_saved.append(name)
         await self._write(name, Write({CREDS: tag}), save, after=after)
 
     async def get(self, keys: Sequence[str]) -> None:

@@ -15,8 +15,9 @@ from supabase_auth_state import Settings, open_rest
 
 from . import actions
 from .chaos import Chaos
+from .node_client import NodeClient, NodeProcess
 from .proxy import Answer, Exchange, Fault, Landing, Proxy
-from .recorder import KEYS, History, PythonClient, Recorded
+from .recorder import KEYS, Client, History, PythonClient, Recorded
 from .requests import is_any
 from .tables import execute, stored
 
@@ -24,6 +25,7 @@ _PATIENCE = 1.0
 # After this, nothing that a crashed client has sent may be executed any more.
 _LANDS_WITHIN = 1.5 * _PATIENCE
 _LATE = (0.0, 1.2)
+_IN_NODE = 1 / 3
 _PAGE = b"<!doctype html><html><body>please wait</body></html>"
 
 _READ_ONLY = b"""{"code": "25006", "details": null, "hint": null,
@@ -77,6 +79,9 @@ class Violated:
     company: str
     trace: str
 
+    def __str__(self) -> str:
+        return f"seed {self.seed}, epoch {self.epoch}, {self.company}:\n{self.trace}"
+
 
 @dataclass
 class Report:
@@ -85,12 +90,14 @@ class Report:
     Attributes:
         faults: how many requests met each fault.
         servers: how often each thing happened to a server.
+        clients: how many clients there were, by their language.
         outcomes: how many calls ended in each way, by what they were.
         violations: the promises that were broken.
     """
 
     faults: Counter[str] = field(default_factory=Counter)
     servers: Counter[str] = field(default_factory=Counter)
+    clients: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     violations: list[Violated] = field(default_factory=list)
 
@@ -103,14 +110,13 @@ class Report:
         """Return the report as text."""
         found = [f"{self.total} faults"]
         for title, counted in (
-            ("requests", self.faults), ("servers", self.servers), ("calls", self.outcomes),
+            ("requests", self.faults), ("servers", self.servers), ("clients", self.clients),
+            ("calls", self.outcomes),
         ):  # fmt: skip
             found.append(f"{title}:")
             found += [f"  {count:6} {name}" for name, count in sorted(counted.items())]
         found.append(f"{len(self.violations)} violations")
-        for one in self.violations:
-            found += [f"seed {one.seed}, epoch {one.epoch}, {one.company}:", one.trace]
-        return found
+        return found + [line for one in self.violations for line in str(one).splitlines()]
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,9 @@ class Line:
         self._chance = chance
         self._share = share
         self._faults = faults
+        self._replayed = actions.Replayed()
+        self._overtaken: asyncio.Event | None = None
+        self._burst: tuple[float, str] = (0.0, "")
         self._later: set[asyncio.Task[object]] = set()
         proxy.on(is_any, self._handle)
 
@@ -168,12 +177,21 @@ class Line:
             await asyncio.wait(self._later)
 
     async def _handle(self, exchange: Exchange) -> Answer | None:
-        if self._chance.random() >= self._share:
-            return await exchange.forward()
-        name, fault = self._chosen()
-        self._faults[name] += 1
-        self.disturbed += 1
-        return await fault(exchange)
+        overtaken, self._overtaken = self._overtaken, None
+        try:
+            now = asyncio.get_running_loop().time()
+            if now < self._burst[0]:
+                name, fault = f"{self._burst[1]}, burst", self._status(self._burst[1], False)
+            elif self._chance.random() >= self._share:
+                return await exchange.forward()
+            else:
+                name, fault = self._chosen()
+            self._faults[name] += 1
+            self.disturbed += 1
+            return await fault(exchange)
+        finally:
+            if overtaken is not None:
+                overtaken.set()
 
     def _chosen(self) -> tuple[str, Fault]:
         faults: dict[str, Callable[[], Fault]] = {
@@ -186,10 +204,15 @@ class Line:
             "answer delayed": lambda: actions.answer_delayed(self._event()),
             "truncated": actions.truncated,
             "redirected": lambda: actions.redirected(self._proxy.url),
+            "answer to an earlier request": lambda: self._replayed,
+            "overtaken by the next one": lambda: actions.delayed(self._next_passes()),
         }
-        name = self._chance.choice([*faults, "answered instead", "answered instead"])
+        name = self._chance.choice([*faults, *["answered instead"] * 4])
         if name == "answered instead":
             status = self._chance.choice(list(_STATUSES))
+            if self._chance.random() < 0.1:
+                until = asyncio.get_running_loop().time() + self._chance.uniform(*_LATE)
+                self._burst = until, status
             sent = self._chance.random() < 0.3
             return f"{status}, {'executed' if sent else 'not executed'}", self._status(status, sent)
         return name, faults[name]()
@@ -221,6 +244,11 @@ class Line:
         self._keep(asyncio.get_running_loop().create_task(set_it()))
         return event
 
+    def _next_passes(self) -> asyncio.Event:
+        """Return an event that the next request sets when it was answered, or time does."""
+        self._overtaken = self._event()
+        return self._overtaken
+
     def _keep(self, task: asyncio.Task[object]) -> None:
         self._later.add(task)
         task.add_done_callback(self._later.discard)
@@ -235,6 +263,7 @@ class Company:
         chance: decides everything.
         report: where faults are counted.
         opened: closes what is opened.
+        node: where clients in Node run.
     """
 
     def __init__(
@@ -242,8 +271,10 @@ class Company:
         stack: LocalStack,
         kind: Kind,
         chance: random.Random,
+        *,
         report: Report,
         opened: AsyncExitStack,
+        node: NodeProcess,
     ) -> None:
         self.history = History(f"storm-{kind.name}-{uuid.uuid4().hex}")
         self._stack = stack
@@ -251,6 +282,7 @@ class Company:
         self._chance = chance
         self._report = report
         self._opened = opened
+        self._node = node
         self._lines: list[Line] = []
         self._entered: list[Recorded] = []
         self._line_of: dict[Recorded, Line] = {}
@@ -295,14 +327,22 @@ class Company:
         proxy = await self._opened.enter_async_context(Proxy(self._stack.url))
         share = self._chance.choice([0.05, 0.2, 0.4])
         line = Line(proxy, self._chance, share, self._report.faults)
-        key = self._stack.service_role_key
-        rest = open_rest(Settings(proxy.url, key, timeout=_PATIENCE, give_up_after=_PATIENCE / 2))
-        self._opened.push_async_callback(rest.close)
         self._lines.append(line)
-        recorded = Recorded(self.history, name, PythonClient(rest), lambda: line.disturbed)
+        recorded = Recorded(self.history, name, self._new_client(proxy), lambda: line.disturbed)
         self._line_of[recorded] = line
         self._entered.append(recorded)
         return recorded
+
+    def _new_client(self, proxy: Proxy) -> Client:
+        """Return one in Node or in Python."""
+        key = self._stack.service_role_key
+        if self._chance.random() < _IN_NODE:
+            self._report.clients["Node"] += 1
+            return NodeClient(self._node, proxy.url, key, _PATIENCE)
+        self._report.clients["Python"] += 1
+        rest = open_rest(Settings(proxy.url, key, timeout=_PATIENCE, give_up_after=_PATIENCE / 2))
+        self._opened.push_async_callback(rest.close)
+        return PythonClient(rest)
 
     async def _calls(self, recorded: Recorded) -> None:
         """Make one call, or two at once."""
@@ -371,10 +411,13 @@ async def epoch(
     """
     chance = random.Random(f"{seed}-{number}")
     async with AsyncExitStack() as opened:
-        all_companies = [
-            Company(stack, KINDS[n % len(KINDS)], random.Random(chance.random()), report, opened)
-            for n in range(companies)
-        ]
+        node = await opened.enter_async_context(NodeProcess())
+
+        def new_company(kind: Kind) -> Company:
+            own = random.Random(chance.random())
+            return Company(stack, kind, own, report=report, opened=opened, node=node)
+
+        all_companies = [new_company(KINDS[n % len(KINDS)]) for n in range(companies)]
         chaos = Chaos(stack, random.Random(chance.random()))
         working = [company.run(3, seconds) for company in all_companies]
         await asyncio.gather(*working, *([chaos.run(seconds - 1)] if servers else []))

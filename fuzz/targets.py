@@ -6,12 +6,14 @@ an error of another kind, a value that changes on its way, or an error that quot
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +122,7 @@ def answer(data: bytes) -> None:
     ):
         with contextlib.suppress(NotTheAnswer, NoReceipt):
             read(got)
-    for time in (got.late_at, got.receipt and got.receipt.time):
+    for time in (got.late_at, got.receipt.time if got.receipt else None):
         _require(
             time is None or (math.isfinite(time) and 0 <= time < LONGEST), "a clock was set wrong"
         )
@@ -147,7 +149,7 @@ def arguments(data: bytes) -> None:
     line = [WORDS[ord(word[0]) % len(WORDS)] if len(word) == 1 else word for word in words]
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         try:
-            build_parser().parse_args(line)
+            _parser().parse_args(line)
         except SystemExit as end:
             _require(end.code in {0, 2}, "a command line ended otherwise than with 0 or 2")
 
@@ -171,6 +173,11 @@ class Broken(AssertionError):
 def _require(holds: bool, otherwise: str) -> None:
     if not holds:
         raise Broken(otherwise)
+
+
+@cache
+def _parser() -> argparse.ArgumentParser:
+    return build_parser()
 
 
 def _first(data: bytes) -> int:

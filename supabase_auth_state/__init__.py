@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .auth_state.database import AuthState as AuthState
     from .auth_state.database import use_supabase_auth_state as use_supabase_auth_state
     from .auth_state.feature_flag import use_auth_state as use_auth_state
-    from .cleanup import start_automatic_cleanup as start_automatic_cleanup
     from .codec.creds import init_auth_creds as init_auth_creds
     from .config import Settings as Settings
     from .doctor.doctor import diagnose as diagnose
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from .errors import FamilyMismatch as FamilyMismatch
     from .errors import FolderError as FolderError
     from .errors import InvalidRequest as InvalidRequest
+    from .errors import JournalError as JournalError
     from .errors import LeaseError as LeaseError
     from .errors import LeaseHeld as LeaseHeld
     from .errors import LeaseLost as LeaseLost
@@ -49,20 +49,29 @@ if TYPE_CHECKING:
     from .errors import UnfinishedImport as UnfinishedImport
     from .errors import UnreadKeyError as UnreadKeyError
     from .errors import VerificationFailed as VerificationFailed
+    from .errors import VersionNotRestorable as VersionNotRestorable
     from .errors import WriteRefused as WriteRefused
     from .files.multi_file import FolderAuthState as FolderAuthState
     from .files.multi_file import use_multi_file_auth_state as use_multi_file_auth_state
     from .leases.lease import Lease as Lease
+    from .operations.cleanup import start_automatic_cleanup as start_automatic_cleanup
     from .pool.ends import CompanyState as CompanyState
     from .pool.ends import ConnectionEnd as ConnectionEnd
     from .pool.session_pool import SessionPool as SessionPool
     from .rest.client import Rest as Rest
     from .rest.client import open_rest as open_rest
+    from .store.journal import Journal as Journal
     from .store.key_store import SupabaseKeyStore as SupabaseKeyStore
     from .transfer.delete import DeleteReport as DeleteReport
+    from .transfer.delete import EraseReport as EraseReport
     from .transfer.delete import delete_company as delete_company
+    from .transfer.delete import erase_company as erase_company
     from .transfer.export_folder import ExportReport as ExportReport
     from .transfer.export_folder import export_folder as export_folder
+    from .transfer.history import History as History
+    from .transfer.history import Version as Version
+    from .transfer.history import read_history as read_history
+    from .transfer.history import restore_version as restore_version
     from .transfer.import_each import ImportEachReport as ImportEachReport
     from .transfer.import_each import ImportOutcome as ImportOutcome
     from .transfer.import_each import import_each as import_each
@@ -80,11 +89,11 @@ __version__ = "0.3.0"
 
 _ERRORS = (
     "AccessDenied", "CodecError", "CompanyNotFound", "CompanyQuarantined", "ConfigurationError",
-    "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest", "LeaseError",
-    "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError", "ProjectRestricted",
-    "SchemaMissing", "SealedValueError", "SessionBackoff", "StateRolledBack", "StoreError",
-    "StoreUnavailable", "SupabaseAuthStateError", "UnfinishedImport", "UnreadKeyError",
-    "VerificationFailed", "WriteRefused",
+    "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest", "JournalError",
+    "LeaseError", "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError",
+    "ProjectRestricted", "SchemaMissing", "SealedValueError", "SessionBackoff", "StateRolledBack",
+    "StoreError", "StoreUnavailable", "SupabaseAuthStateError", "UnfinishedImport",
+    "UnreadKeyError", "VerificationFailed", "VersionNotRestorable", "WriteRefused",
 )  # fmt: skip
 
 # Loaded when first asked for: the HTTP client alone takes longer to import than `--help` may take.
@@ -95,12 +104,15 @@ _HOMES = {
     "ConnectionEnd": "pool.ends",
     "DeleteReport": "transfer.delete",
     "DoctorReport": "doctor.findings",
+    "EraseReport": "transfer.delete",
     "ExportReport": "transfer.export_folder",
     "Finding": "doctor.findings",
     "FolderAuthState": "files.multi_file",
+    "History": "transfer.history",
     "ImportEachReport": "transfer.import_each",
     "ImportOutcome": "transfer.import_each",
     "ImportReport": "transfer.import_folder",
+    "Journal": "store.journal",
     "Lease": "leases.lease",
     "PurgeReport": "transfer.purge",
     "Rest": "rest.client",
@@ -110,17 +122,21 @@ _HOMES = {
     "SignalKeyStore": "types",
     "SupabaseKeyStore": "store.key_store",
     "VerifyReport": "transfer.verify",
+    "Version": "transfer.history",
     "delete_company": "transfer.delete",
     "diagnose": "doctor.doctor",
+    "erase_company": "transfer.delete",
     "export_folder": "transfer.export_folder",
     "import_each": "transfer.import_each",
     "import_folder": "transfer.import_folder",
     "init_auth_creds": "codec.creds",
     "open_rest": "rest.client",
     "purge_files": "transfer.purge",
+    "read_history": "transfer.history",
     "repair": "doctor.doctor",
     "restore_backup": "transfer.restore",
-    "start_automatic_cleanup": "cleanup",
+    "restore_version": "transfer.history",
+    "start_automatic_cleanup": "operations.cleanup",
     "use_auth_state": "auth_state.feature_flag",
     "use_multi_file_auth_state": "files.multi_file",
     "use_supabase_auth_state": "auth_state.database",

@@ -10,8 +10,10 @@
     ├── DuplicateDevice           another company is the same linked device
     ├── VerificationFailed        what was copied does not read back as it was
     ├── UnreadKeyError            a write over rows whose last read failed
+    ├── JournalError              writes that waited cannot be kept, or not be written any more
     ├── CompanyNotFound           the company has no creds, and none were to be made
     ├── UnfinishedImport          the company has keys and no creds
+    ├── VersionNotRestorable      no such version is kept, or it is another linked device
     ├── LeaseError
     │   ├── LeaseHeld             another process owns the company
     │   └── LeaseLost             this process owned the company and no longer does
@@ -35,6 +37,7 @@ rows) or an API key.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 _MAX_NAME = 80
 
@@ -292,6 +295,35 @@ class UnfinishedImport(SupabaseAuthStateError):
             f"company {company_id!r} has keys and no creds, as after a broken-off import. Run the "
             "import again to finish it; or, to link a new device, delete the company first "
             f"(supabase-auth-state delete --company {company_id})"
+        )
+
+
+class JournalError(SupabaseAuthStateError):
+    """A journal of waiting writes cannot be used, or its writes may not be written any more.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, message: str, *, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class VersionNotRestorable(SupabaseAuthStateError):
+    """The database keeps no such version of a company, or it does not fit what is there now.
+
+    Attributes:
+        company_id: the company.
+        version: the version that was wanted; None for the company that was removed last.
+    """
+
+    def __init__(self, company_id: str, version: int | None, why: str) -> None:
+        self.company_id = company_id
+        self.version = version
+        super().__init__(
+            f"company {company_id!r}: {why}; nothing was changed. "
+            f"`supabase-auth-state history --company {company_id}` lists what can be restored"
         )
 
 

@@ -1,9 +1,10 @@
 """Run the unit tests on every Python that is here, and on every event loop.
 
-    python -m tests.matrix
+    python -m tests.matrix [--prepare]
 
 Pythons are looked for in PATH and among those of pyenv. Each but this one gets an environment in
-`.devstack/matrix`. Fails when a test does, and when fewer than two Pythons are here.
+`.devstack/matrix`; `--prepare` makes these and runs nothing. Fails when a test does, and when fewer
+than two Pythons are here.
 """
 
 from __future__ import annotations
@@ -132,6 +133,10 @@ def say(words: str) -> None:
 def main() -> int:
     """Run all, and return the exit code."""
     found = pythons()
+    if "--prepare" in sys.argv:
+        for python in found:
+            environment(python)
+        return 0
     failed = [python for python in found if not passes(python, newest=python == found[-1])]
     say(f"unit tests have run on Python {', '.join(map(str, found))}")
     if failed:

@@ -567,12 +567,15 @@ class Writer {
 	lease = null
 	/** @type {number | null} for a writer without a lease: each owner of the company begins another */
 	epoch = null
+	/** names this opening of the company to the database */
+	id = randomUUID()
 	#company
-	#id = randomUUID()
 	#commits = 0
 	#stored = 0
 	#unknown = false
 	#closed = false
+	/** @type {Set<Promise<unknown>>} */
+	#keysUnderWay = new Set()
 	/** @type {Promise<unknown>} */
 	#last = Promise.resolve()
 
@@ -594,15 +597,21 @@ class Writer {
 		return this.#write(commit => this.#company.ask('create_whatsapp_company', fresh, commit))
 	}
 
-	/** @param {object} creds */
+	/**
+	 * Creds may count keys that wait to be written: they fail with them, and are never ahead of them.
+	 *
+	 * @param {object} creds
+	 */
 	async saveCreds(creds) {
 		const row = { company_id: this.#company.id, creds, client_family: FAMILY }
-		await this.#upsert('saving creds', 'whatsapp_auth', [row], 'company_id')
+		await this.#upsert('saving creds', 'whatsapp_auth', [row], 'company_id', [...this.#keysUnderWay])
 	}
 
 	/** @param {Row[]} rows */
 	async saveKeys(rows) {
-		await this.#upsert('saving keys', 'whatsapp_keys', rows, 'company_id,key_type,key_id')
+		const saving = this.#upsert('saving keys', 'whatsapp_keys', rows, 'company_id,key_type,key_id')
+		this.#keysUnderWay.add(saving)
+		await saving.finally(() => this.#keysUnderWay.delete(saving))
 	}
 
 	/** By a function, not by `.delete()`: only a statement after the guard sees every row of earlier writes. */
@@ -632,15 +641,23 @@ class Writer {
 		return this.#last
 	}
 
-	/** @param {Record<string, string>} [headers] @returns {Commit} */
-	nextCommit(headers = {}) {
-		return { number: `${this.#id}:${++this.#commits}`, headers }
+	/** The last request was executed: a database that forgets it was set back to an earlier moment. */
+	isStored() {
+		this.#stored = this.#commits
 	}
 
-	/** @param {string} what @param {string} table @param {object[]} rows @param {string} onConflict */
-	#upsert(what, table, rows, onConflict) {
+	/** @param {Record<string, string>} [headers] @returns {Commit} */
+	nextCommit(headers = {}) {
+		return { number: `${this.id}:${++this.#commits}`, headers }
+	}
+
+	/**
+	 * @param {string} what @param {string} table @param {object[]} rows @param {string} onConflict
+	 * @param {Promise<unknown>[]} [after] without which nothing is sent
+	 */
+	#upsert(what, table, rows, onConflict, after) {
 		const upsert = () => this.#company.client.from(table).upsert(rows, { onConflict }).setHeader('prefer', PREFER)
-		return this.#write(commit => this.#company.request(what, upsert, isStored, { commit }))
+		return this.#write(commit => this.#company.request(what, upsert, isStored, { commit }), after)
 	}
 
 	/** @param {string} name @param {Commit} commit */
@@ -653,11 +670,15 @@ class Writer {
 	/**
 	 * @template T
 	 * @param {(commit: Commit) => Promise<T>} send
+	 * @param {Promise<unknown>[]} [after] without which nothing is sent
 	 * @returns {Promise<T>}
 	 */
-	#write(send) {
+	#write(send, after = []) {
 		if (this.#closed) throw new AuthStateError('CLOSED', `${this.#company}: a write after close()`)
-		return this.#inLine(() => this.#send(send))
+		return this.#inLine(async () => {
+			await Promise.all(after)
+			return this.#send(send)
+		})
 	}
 
 	/**
@@ -684,7 +705,7 @@ class Writer {
 		try {
 			const result = await send(commit)
 			this.#unknown = false
-			this.#stored = this.#commits
+			this.isStored()
 			return result
 		} catch (error) {
 			this.#unknown = true
@@ -723,6 +744,7 @@ class Lease {
 			if (!error.certain) await giveBack(company, writer, null).catch(() => {})
 			throw error
 		})
+		writer.isStored()
 		if (data.token !== null) return new Lease(company, writer, data.token, leaseTtl, onLeaseLost)
 		throw new AuthStateError('LEASE_HELD', `${company} is owned by ${data.owner} until ${data.expires_at}`)
 	}
@@ -753,6 +775,7 @@ class Lease {
 	 */
 	judge(error) {
 		if (error.code === 'LEASE_HELD') this.#lose()
+		if (error.code === 'ROLLED_BACK') this.#lose(error)
 		return this.#lost ?? error
 	}
 
@@ -774,16 +797,24 @@ class Lease {
 			.rpc('renew_whatsapp_lease', args, isRenewal)
 			.catch(() => ({ data: { status: 'unknown' } })) // that is not lost: the database judges each write anyway
 		if (this.#released || this.#lost) return
-		if (data.status === 'lost' || data.status === 'missing') this.#lose()
+		// A token is given once, unless the database has forgotten that it gave it.
+		if (data.status === 'restored' || (data.writer && data.writer !== this.#writer.id)) this.#lose(rolledBack(this.#company))
+		else if (data.status === 'lost' || data.status === 'missing') this.#lose()
 		else this.#renewLater()
 	}
 
-	#lose() {
+	/** @param {AuthStateError} [error] */
+	#lose(error) {
 		if (this.#lost) return
 		clearTimeout(this.#timer)
-		this.#lost = new AuthStateError('LEASE_LOST', `${this.#company}: another process has taken over`)
+		this.#lost = error ?? new AuthStateError('LEASE_LOST', `${this.#company}: another process has taken over`)
 		this.#onLost?.(this.#lost)
 	}
+}
+
+/** @param {Company} company */
+function rolledBack(company) {
+	return new AuthStateError('ROLLED_BACK', `${company}: the database was set back; stop before sessions are damaged`)
 }
 
 /**

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,14 +19,16 @@ from supabase_auth_state.errors import (
     FamilyMismatch,
     UnfinishedImport,
 )
+from supabase_auth_state.files.folder import FolderKey, write_folder
 from supabase_auth_state.leases.lease import Lease, acquire_lease
 from supabase_auth_state.leases.seals import sealing_for
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.client import Rest, open_rest
 from supabase_auth_state.rest.connection import Client
 from supabase_auth_state.rest.opening import Closing, Opening
+from supabase_auth_state.store.journal import Head, Journal, JournalFile, replay
 from supabase_auth_state.store.key_store import SupabaseKeyStore
-from supabase_auth_state.types import Creds
+from supabase_auth_state.types import Creds, KeyRef
 
 log = logging.getLogger("supabase_auth_state")
 
@@ -56,6 +59,7 @@ class AuthState(Closing):
         lease: Lease | None,
         family: str,
         owned_rest: Rest | None,
+        journal: JournalFile | None = None,
     ) -> None:
         self.company_id = company_id
         self.creds = creds
@@ -63,6 +67,7 @@ class AuthState(Closing):
         self.lease = lease
         self.family = family
         self._owned_rest = owned_rest
+        self._journal = journal
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -82,6 +87,27 @@ class AuthState(Closing):
         """Read what a connection will ask for in one request; see `SupabaseKeyStore.warm`."""
         return await self.keys.warm()
 
+    async def save_remembered(self, folder: str | os.PathLike[str]) -> int:
+        """Write what this owner has in memory into a new auth folder; the database is not asked.
+
+        For a database that was set back (`StateRolledBack`): the folder has the creds as they are
+        now, and the keys that were read or durably written under the lease and still fit into
+        ``cache_bytes``; see docs/restored-database.md.
+
+        Args:
+            folder: must not exist, or be empty.
+
+        Returns:
+            How many keys were written.
+
+        Raises:
+            FolderError: the folder is not empty or cannot be written.
+            CodecError: a value cannot be encoded.
+        """
+        keys = [FolderKey(KeyRef(*ref), value) for ref, value in self.keys.remembered().items()]
+        await asyncio.to_thread(write_folder, folder, self.creds, keys)
+        return len(keys)
+
     async def close(self) -> None:
         """Wait for the writes under way, release the lease, close what was opened for it.
 
@@ -96,6 +122,8 @@ class AuthState(Closing):
         try:
             await self.keys.settle()
         finally:
+            if self._journal is not None:
+                self._journal.close()
             try:
                 if self.lease is not None:
                     await self.lease.release()
@@ -116,6 +144,7 @@ def use_supabase_auth_state(
     family: str = codec.BAILEYS,
     new_creds: NewCreds | None = None,
     cache_bytes: int = 64 << 20,
+    journal: Journal | None = None,
     encryption: Encryption | None = None,
 ) -> Opening[AuthState]:
     """Open a company's auth state in Supabase; ``await`` it, or enter it with ``async with``.
@@ -141,10 +170,15 @@ def use_supabase_auth_state(
         family: which clients understand the bytes; Baileys and WAeys are ``"baileys"``.
         new_creds: makes fresh creds; Baileys' ``initAuthCreds`` when absent.
         cache_bytes: how much to remember while the lease is held.
+        journal: with a lease: where writes are kept, encrypted, while they wait for Supabase. What
+            was waiting when a process ended is written by the next one that opens the company with
+            the same journal, before it is opened.
         encryption: the keys that seal values, or a function that gives them, as in `Settings`;
             those of ``settings``, ``client`` or ``SUPABASE_AUTH_STATE_KEYS`` when absent.
 
     Raises:
+        JournalError: another process has owned the company since, so what was waiting was put
+            aside; or the journal is in use, damaged, or written with another key.
         ConfigurationError: the company_id, the URL or the key is not what it should be.
         LeaseHeld: another process owns the company.
         CompanyNotFound: the company is not stored, and ``create`` is False.
@@ -155,22 +189,35 @@ def use_supabase_auth_state(
         StoreError: the database refused or did not answer. It is never taken for "no creds".
     """
     check_company_id(company_id)
+    if journal is not None and not lease:
+        raise ConfigurationError("a journal needs lease=True: only an owner may write later")
 
     async def open_it() -> AuthState:
         rest = open_rest(settings, client=client, encryption=encryption)
         owned = rest if client is None else None
         held: Lease | None = None
+        file: JournalFile | None = None
         try:
+            if journal is not None:
+                file = JournalFile(journal, company_id)
+            others = await _others(rest, file)
             if lease:
                 held = await acquire_lease(rest, company_id, ttl=lease_ttl, owner=owner)
             writer = Writer(rest, company_id) if held is None else held.writer
+            if file is not None and held is not None:
+                await _replay(rest, file, held, others=others, family=family)
             fresh = _fresh(company_id, family, new_creds) if create else None
             creds = await _load_creds(rest, writer, family, fresh)
             keys = SupabaseKeyStore(
-                rest, company_id, family=family, lease=held, writer=writer, cache_bytes=cache_bytes
+                rest, company_id, family=family, lease=held, writer=writer,
+                cache_bytes=cache_bytes, journal=file,
+            )  # fmt: skip
+            return AuthState(
+                company_id, creds, keys, lease=held, family=family, owned_rest=owned, journal=file
             )
-            return AuthState(company_id, creds, keys, lease=held, family=family, owned_rest=owned)
         except BaseException:
+            if file is not None:
+                file.close()
             if held is not None:
                 await held.release()
             if owned is not None:
@@ -178,6 +225,39 @@ def use_supabase_auth_state(
             raise
 
     return Opening(open_it)
+
+
+async def _others(rest: Rest, file: JournalFile | None) -> bool:
+    """Return whether others may have written the company since the journal was begun."""
+    if file is None or file.head is None or not file.left:
+        return False
+    return bool((await _written(rest, file, [file.head.writer], file.head.since))["others"])
+
+
+async def _written(
+    rest: Rest, file: JournalFile, writers: list[str], since: float
+) -> Mapping[str, Any]:
+    params = {"p_writers": writers, "p_since": since}
+    found: Mapping[str, Any] = await rest.about(
+        "whatsapp_written_by_others", file.company_id, params
+    )
+    return found
+
+
+async def _replay(
+    rest: Rest, file: JournalFile, lease: Lease, *, others: bool, family: str
+) -> None:
+    # Asked once more under the lease, under which no other process writes: acquiring it may have
+    # let the database forget a writer of more than an hour ago, which the first answer knew.
+    mine = lease.writer.id
+    before = [mine] if file.head is None else [mine, file.head.writer]
+    since = 0.0 if file.head is None else file.head.since
+    found = await _written(rest, file, before, since)
+    keys = SupabaseKeyStore(rest, file.company_id, family=family, lease=lease)
+    head = Head(file.company_id, mine, lease.token, float(found["time"]))
+    written = await replay(file, head, others=others or found["others"], write=keys.replay)
+    if written:
+        log.info("company %s: %d writes of the journal are stored", file.company_id, written)
 
 
 async def _load_creds(

@@ -14,7 +14,7 @@ from .overview import StorageStats
 from .parsing import Commands, add_command
 
 if TYPE_CHECKING:
-    from supabase_auth_state.cleanup import CleanupReport
+    from supabase_auth_state.operations.cleanup import CleanupReport
 
 
 def add_parsers(commands: Commands) -> None:
@@ -60,7 +60,7 @@ async def run_cleanup_command(args: argparse.Namespace, console: Console) -> int
 
 
 async def _clean_up_once(console: Console) -> int:
-    from supabase_auth_state.cleanup import run_cleanup
+    from supabase_auth_state.operations.cleanup import run_cleanup
     from supabase_auth_state.rest.client import using_rest
 
     async with using_rest() as rest:
@@ -74,7 +74,7 @@ async def _clean_up_once(console: Console) -> int:
 
 
 async def _clean_up_every(every: str, console: Console) -> int:
-    from supabase_auth_state.cleanup import start_automatic_cleanup
+    from supabase_auth_state.operations.cleanup import start_automatic_cleanup
 
     from .signals import stop_request
 
@@ -89,7 +89,7 @@ async def _clean_up_every(every: str, console: Console) -> int:
 
 
 async def _schedule(args: argparse.Namespace, console: Console) -> int:
-    from supabase_auth_state.cleanup import schedule_cleanup
+    from supabase_auth_state.operations.cleanup import schedule_cleanup
     from supabase_auth_state.rest.client import using_rest
 
     wanted = "" if args.unschedule_in_database else args.schedule_in_database or None

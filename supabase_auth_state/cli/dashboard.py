@@ -29,6 +29,8 @@ class CompanyStatus:
         creds_saved: when its creds were last changed, in seconds since 1970; None without creds.
         owner: who holds its lease, or None.
         lease_until: when that lease ends unless it is renewed, in seconds since 1970, or None.
+        rolled_back_at: when an owner found that the database had been set back to an earlier
+            moment, in seconds since 1970, or None.
     """
 
     company_id: str
@@ -38,6 +40,7 @@ class CompanyStatus:
     creds_saved: float | None
     owner: str | None
     lease_until: float | None
+    rolled_back_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Dashboard:
             str(company.expired),
             "-" if saved is None else f"{human_duration(saved)} ago",
             "-" if left is None else human_duration(left),
-            company.owner or "-",
+            "set back" if company.rolled_back_at is not None else company.owner or "-",
         )
 
 
@@ -119,10 +122,16 @@ async def read_dashboard(rest: Rest, *, companies: int, now: float) -> Dashboard
         StoreError: it refused or did not answer.
     """
     stats = await rest.rpc("whatsapp_storage_stats", {"p_companies": companies})
+    rows = await read_all(rest, "whatsapp_leases", "company_id,owner,expires_at,restored_at")
     leases = {
         row["company_id"]: row
-        for row in await read_all(rest, "whatsapp_leases", "company_id,owner,expires_at")
+        for row in rows
         if row["owner"] is not None and seconds(row["expires_at"]) > now
+    }
+    rolled_back = {
+        row["company_id"]: seconds(row["restored_at"])
+        for row in rows
+        if row["restored_at"] is not None
     }
     saved = {
         row["company_id"]: seconds(row["updated_at"])
@@ -130,7 +139,7 @@ async def read_dashboard(rest: Rest, *, companies: int, now: float) -> Dashboard
     }
     return Dashboard(
         taken_at=now,
-        companies=tuple(_status(row, saved, leases) for row in stats["by_company"]),
+        companies=tuple(_status(row, saved, leases, rolled_back) for row in stats["by_company"]),
         company_count=stats["companies"],
         owned_count=len(leases),
         rows=stats["rows"],
@@ -140,7 +149,10 @@ async def read_dashboard(rest: Rest, *, companies: int, now: float) -> Dashboard
 
 
 def _status(
-    row: Mapping[str, Any], saved: Mapping[str, float], leases: Mapping[str, Mapping[str, Any]]
+    row: Mapping[str, Any],
+    saved: Mapping[str, float],
+    leases: Mapping[str, Mapping[str, Any]],
+    rolled_back: Mapping[str, float],
 ) -> CompanyStatus:
     lease = leases.get(row["company_id"])
     return CompanyStatus(
@@ -151,4 +163,5 @@ def _status(
         creds_saved=saved.get(row["company_id"]),
         owner=None if lease is None else lease["owner"],
         lease_until=None if lease is None else seconds(lease["expires_at"]),
+        rolled_back_at=rolled_back.get(row["company_id"]),
     )

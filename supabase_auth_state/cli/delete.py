@@ -17,38 +17,48 @@ def add_parsers(commands: Commands) -> None:
         commands,
         "delete",
         run_delete,
-        summary="delete a company's keys and creds, after a backup",
+        summary="move a company into quarantine, after a backup; or remove every trace of it",
         description="""\
-Delete all keys and the creds of a company, in one transaction and after a backup.
+Move all keys and the creds of a company into quarantine, in one transaction and after a backup. No
+client reads it there, restore brings it back whole, and it is deleted after 14 days.
 
 At a terminal it asks first; elsewhere --yes is needed. The company is owned meanwhile. The device
-stays linked at WhatsApp: log it out on the phone. restore brings the company back.""",
+stays linked at WhatsApp: log it out on the phone.
+
+--now removes every trace from the tables instead (rows, history, quarantine, pause, lease), makes
+no backup, and counts what is left. It takes half a minute, until no request of the company can
+land any more.""",
     )
     add_company(parser)
     parser.add_argument("--yes", action="store_true", help="delete without asking")
+    parser.add_argument(
+        "--now", action="store_true", help="remove every trace, for good and without a backup"
+    )
     add_company_backup_dir(parser)
 
 
 async def run_delete(args: argparse.Namespace, console: Console) -> int:
     """Ask, and delete a company."""
-    from supabase_auth_state.transfer.delete import delete_company
+    from supabase_auth_state.transfer.delete import delete_company, erase_company
 
-    if not args.yes and not await _confirmed(args.company, console):
+    if not args.yes and not await _confirmed(args.company, console, now=args.now):
         console.say("nothing was deleted")
         return REFUSED
+    if args.now:
+        console.result(await erase_company(args.company))
+        return DONE
     console.result(await delete_company(args.company, backup_dir=args.backup_dir))
     return DONE
 
 
-async def _confirmed(company_id: str, console: Console) -> bool:
+async def _confirmed(company_id: str, console: Console, *, now: bool) -> bool:
     """Return whether a person types the company's id.
 
     Raises:
         ConfigurationError: there is no terminal to ask at.
     """
-    typed = await console.ask(
-        f"delete company {company_id!r} with all its keys and its creds? type its id:"
-    )
+    what = "every trace of it, for good" if now else "all its keys and its creds"
+    typed = await console.ask(f"delete company {company_id!r} with {what}? type its id:")
     if typed is None:
         raise ConfigurationError("--yes is needed where delete cannot ask at a terminal")
     return typed == company_id

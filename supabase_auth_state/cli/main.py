@@ -11,6 +11,7 @@ from supabase_auth_state import __version__
 from supabase_auth_state.errors import FolderError, SupabaseAuthStateError
 
 from .exits import INTERRUPTED, REFUSED, TABLE, exit_code
+from .memory import keep_memory_private
 from .signals import heed_signals, run
 
 if TYPE_CHECKING:
@@ -24,7 +25,21 @@ def build_parser(*, json: bool = False) -> Parser:
     Args:
         json: whether usage errors are printed as JSON too.
     """
-    from . import cleanup, delete, doctor, folders, leases, migrations, overview, rekey, restore
+    from . import (
+        alerts,
+        capacity,
+        cleanup,
+        delete,
+        doctor,
+        folders,
+        leases,
+        metrics,
+        migrations,
+        overview,
+        reinstate,
+        rekey,
+        restore,
+    )
     from .parsing import JsonParser, Parser, add_verbosity
 
     parser = (JsonParser if json else Parser)(
@@ -36,7 +51,10 @@ def build_parser(*, json: bool = False) -> Parser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     add_verbosity(parser, default=0)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    groups = (folders, restore, delete, cleanup, overview, doctor, rekey, leases, migrations)
+    groups = (
+        *(folders, restore, delete, cleanup, overview, capacity, alerts, metrics),
+        *(doctor, rekey, leases, reinstate, migrations),
+    )
     for group in groups:
         group.add_parsers(commands)
     return parser
@@ -44,6 +62,7 @@ def build_parser(*, json: bool = False) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, do what it says, and return the exit code."""
+    keep_memory_private()
     with heed_signals():
         return _main(sys.argv[1:] if argv is None else argv)
 

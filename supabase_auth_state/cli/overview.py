@@ -120,7 +120,7 @@ async def run_dashboard(args: argparse.Namespace, console: Console) -> int:
     """Print the dashboard once, or draw it again and again."""
     import asyncio
 
-    from supabase_auth_state.cleanup import parse_interval
+    from supabase_auth_state.operations.cleanup import parse_interval
     from supabase_auth_state.rest.client import using_rest
 
     from .dashboard import read_dashboard

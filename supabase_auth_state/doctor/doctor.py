@@ -41,7 +41,8 @@ async def diagnose(rest: Rest, company_id: str) -> DoctorReport:
     lease = await rest.about("whatsapp_lease_status", company_id)
     company, same_device = await _read(rest, company_id)
     owner = lease["owner"] if lease["live"] else None
-    return replace(_report(company, await _examined(company, same_device)), in_use_by=owner)
+    report = _report(company, await _examined(company, same_device))
+    return replace(report, in_use_by=owner, rolled_back_at=lease["restored_at"])
 
 
 async def repair(

@@ -99,6 +99,8 @@ class DoctorReport:
         repaired: what was there before the repair and is gone.
         backup: where the rows are kept as they were before the repair, when anything was changed.
         in_use_by: the owner of the company while it was read, if there was one.
+        rolled_back_at: when an owner found that the database had been set back to an earlier moment
+            (ISO 8601), until that is settled; see docs/restored-database.md.
         sealed_with: how many rows are sealed with which key, creds among them; "" is plain.
     """
 
@@ -109,12 +111,13 @@ class DoctorReport:
     repaired: tuple[Finding, ...] = ()
     backup: Path | None = None
     in_use_by: str | None = None
+    rolled_back_at: str | None = None
     sealed_with: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def damaged(self) -> bool:
         """Whether anything is wrong that a client does not cope with by itself."""
-        return any(finding.damage for finding in self.findings)
+        return self.rolled_back_at is not None or any(f.damage for f in self.findings)
 
     @property
     def repairable(self) -> tuple[Finding, ...]:
@@ -128,6 +131,7 @@ class DoctorReport:
             "family": self.family,
             "keys": self.keys,
             "in_use_by": self.in_use_by,
+            "rolled_back_at": self.rolled_back_at,
             "sealed_with": dict(self.sealed_with),
             "damaged": self.damaged,
             "findings": [finding.as_json() for finding in self.findings],
@@ -143,6 +147,11 @@ class DoctorReport:
         yield f"company {self.company_id!r} ({family}, {self.keys} keys): {self._verdict()}"
         if self.in_use_by is not None:
             yield f"in use by {self.in_use_by!r}: what it changed meanwhile may seem not to agree"
+        if self.rolled_back_at is not None:
+            yield (
+                f"set back: at {self.rolled_back_at} an owner knew of writes that the database has "
+                "lost, as after restoring a backup; see docs/restored-database.md"
+            )
         if any(self.sealed_with):
             yield f"rows: {counts_by_key(self.sealed_with)}"
         yield from _section("repaired", self.repaired)
@@ -154,6 +163,8 @@ class DoctorReport:
             yield f"the rows as they were: {self.backup}"
 
     def _verdict(self) -> str:
+        if self.rolled_back_at is not None:
+            return "set back to an earlier moment"
         if not self.findings:
             return "nothing left to repair" if self.repaired else "healthy"
         return "damaged" if self.damaged else "healthy, with something worth knowing"

@@ -9,12 +9,14 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from supabase_auth_state.errors import (
     ConfigurationError,
     LeaseHeld,
     LeaseLost,
+    StateRolledBack,
     StoreError,
 )
 from supabase_auth_state.rest.client import Rest
@@ -45,6 +47,7 @@ class Lease:
         token: the fencing token; a later owner's is higher.
         ttl: seconds that each renewal adds.
         lost: set at once when the lease is known to be lost. It is never set by `release`.
+        rolled_back: whether it is lost because the database was set back to an earlier moment.
         lapses: how often the lease ran out and was got back, as the database counts it: others
             could write in between.
         writer: numbers the writes under this lease.
@@ -67,6 +70,7 @@ class Lease:
         self.token = token
         self.ttl = ttl
         self.lost = asyncio.Event()
+        self.rolled_back = False
         self.lapses = lapses
         self.writer = writer or Writer(rest, company_id)
         self.writer.lease = self
@@ -84,6 +88,11 @@ class Lease:
         """The request header that proves this lease."""
         return {LEASE_HEADER: str(self.token)}
 
+    @property
+    def claim(self) -> list[Any]:
+        """What a renewal says: company, token, writer, and its last number known to be stored."""
+        return [self.company_id, self.token, self.writer.id, self.writer.stored]
+
     def holds(self) -> bool:
         """Return whether no other process can own the company now, by this machine's clock."""
         return clock() < self._until and not self._released and not self.lost.is_set()
@@ -93,7 +102,10 @@ class Lease:
 
         Raises:
             LeaseLost: the lease is lost or was released.
+            StateRolledBack: it is lost because the database was set back to an earlier moment.
         """
+        if self.rolled_back:
+            raise StateRolledBack(self.company_id)
         if self._released or self.lost.is_set():
             raise LeaseLost(self.company_id, self.token)
 
@@ -102,12 +114,26 @@ class Lease:
         if not self.lost.is_set():
             log.warning("company %s: lease with token %d is lost", self.company_id, self.token)
             self.lost.set()
+            self._rest.met("lease_lost")
+
+    def roll_back(self) -> None:
+        """Take note that the database knows less than it has acknowledged to this process."""
+        if not self.rolled_back:
+            self.rolled_back = True
+            self.lose()
+            self._rest.start(self._report())
+
+    async def _report(self) -> None:
+        """Keep it in the database for those who look: what was refused has left nothing there."""
+        with suppress(StoreError, ConfigurationError):
+            await self._rest.about("report_whatsapp_restored", self.company_id)
 
     async def renew(self) -> None:
         """Renew the lease now.
 
         Raises:
             LeaseLost: another process owns the company, or the lease was released.
+            StateRolledBack: the database was set back to an earlier moment.
             StoreError: it is not known whether the lease still stands.
         """
         self.check()
@@ -128,17 +154,24 @@ class Lease:
         """Take note of what the database answered to a renewal.
 
         Args:
-            answer: ``{"status": "renewed" | "lost" | "missing", "lapses": …}``.
+            answer: ``{"status": "renewed" | "lost" | "missing" | "restored", "lapses": …}``, and
+                ``"writer"``, the opening that the lease belongs to, of a database of 0.4.
             asked: when the renewal was asked for, by `clock`.
         """
         if self._released:
+            return
+        if answer["status"] == "restored" or answer.get("writer", self.writer.id) != self.writer.id:
+            # A token is given once, unless the database has forgotten that it gave it.
+            self.roll_back()
             return
         if answer["status"] != "renewed":
             self.lose()
             return
         # Counted by the database: an earlier renewal, whose answer was lost, may have been the one
         # that found the lease run out.
-        self.lapses = max(self.lapses, answer["lapses"])
+        if answer["lapses"] > self.lapses:
+            self.lapses = answer["lapses"]
+            self._rest.met("lease_lapsed")
         self._until = max(self._until, asked + self.ttl)
 
     async def release(self) -> None:
@@ -190,13 +223,13 @@ async def acquire_lease(
     owner = owner or new_owner()
     seconds = math.ceil(ttl)
     writer = Writer(rest, company_id)
-    asked = clock()
+    asked, commit = clock(), writer.next_commit()
     try:
         answer = await rest.ask(
             "acquire_whatsapp_lease",
             company_id,
             {"p_owner": owner, "p_ttl_seconds": seconds},
-            commit=writer.next_commit(),
+            commit=commit,
             # After this a request to give the lease back is executed, and no earlier one then.
             harmless_late=True,
         )
@@ -205,6 +238,7 @@ async def acquire_lease(
         raise
     if answer["token"] is None:
         raise LeaseHeld(company_id, owner=answer.get("owner"), expires_at=answer.get("expires_at"))
+    writer.is_stored(commit)
     lease = Lease(
         rest,
         company_id,

@@ -26,6 +26,11 @@ class Renewable(Protocol):
     token: int
     lost: asyncio.Event
 
+    @property
+    def claim(self) -> list[Any]:
+        """Company and token, and what of this owner's is known to be stored."""
+        ...
+
     def answered(self, answer: Mapping[str, Any], asked: float) -> None:
         """Take note of what the database answered to a renewal that was asked for then."""
         ...
@@ -50,6 +55,11 @@ class Renewals:
         self._now = now
         self._leases: set[Renewable] = set()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def held(self) -> int:
+        """How many leases are renewed."""
+        return len(self._leases)
 
     def add(self, lease: Renewable) -> None:
         """Renew this lease from here on."""
@@ -92,7 +102,7 @@ class Renewals:
                 self._rest.rpc(
                     "renew_whatsapp_leases",
                     {
-                        "p_leases": [[lease.company_id, lease.token] for lease in leases],
+                        "p_leases": [lease.claim for lease in leases],
                         "p_ttl_seconds": self._ttl,
                     },
                     headers={DEADLINE_HEADER: self._rest.deadline(self._ttl / 3)},
@@ -112,6 +122,7 @@ class Renewals:
                 "%d leases: renewal unanswered (%s); trying again",
                 len(leases), str(error) or type(error).__name__,
             )  # fmt: skip
+            self._rest.met("renewals_unanswered")
             return False
         return True
 
@@ -137,6 +148,11 @@ def _answers(leases: list[Renewable], found: Any) -> bool:
 
 # An entry lives as long as one of its leases, and keeps its Rest alive: no other has this id.
 _in_use: WeakValueDictionary[tuple[int, int], Renewals] = WeakValueDictionary()
+
+
+def leases_held() -> int:
+    """Return how many leases this process renews now."""
+    return sum(renewals.held for renewals in tuple(_in_use.values()))
 
 
 def renewals_of(rest: Rest, ttl: int, now: Callable[[], float]) -> Renewals:

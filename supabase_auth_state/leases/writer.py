@@ -89,6 +89,7 @@ class Writer:
 
         Raises:
             LeaseLost: the lease is lost or was released.
+            StateRolledBack: it is lost because the database was set back to an earlier moment.
             ConfigurationError: as `check_place`.
         """
         self.check_place()
@@ -137,11 +138,14 @@ class Writer:
     async def fence(self) -> None:
         """Make the outcome of every earlier write final: none of them is executed after this.
 
-        Returns at once when no outcome is unknown.
+        Returns at once when no outcome is unknown. Reads ask for it too, so nothing is read from a
+        database that is known to be set back.
 
         Raises:
             StateRolledBack, StoreError: as `upsert`; the outcome stays unknown.
         """
+        if self.lease is not None and self.lease.rolled_back:
+            raise StateRolledBack(self.company_id)
         if not self.unknown:
             return
         async with self._one_at_a_time:
@@ -158,6 +162,15 @@ class Writer:
         """Return the place of a new request, behind all earlier ones."""
         self._number += 1
         return Commit(self.company_id, self.id, self._number, headers or {})
+
+    @property
+    def stored(self) -> int:
+        """The last number that is known to be stored, 0 for none."""
+        return self._stored
+
+    def is_stored(self, commit: Commit) -> None:
+        """Take note that a request was executed: a database that forgets it was set back."""
+        self._stored = commit.number
 
     async def _receipt(
         self, function: str, params: Mapping[str, Any], commit: Commit
@@ -190,7 +203,7 @@ class Writer:
             raise
         else:
             self.unknown = False
-            self._stored = commit.number
+            self.is_stored(commit)
             return result
         raise self._meaning(refused)
 
@@ -204,6 +217,8 @@ class Writer:
     def _meaning(self, refused: WriteRefused) -> Exception:
         text = str(refused)
         if "whatsapp restore:" in text:
+            if self.lease is not None:
+                self.lease.roll_back()
             return StateRolledBack(self.company_id)
         if sealed := _SEALED.search(text):
             return SealedValueError(sealed[1], missing=True, company_id=self.company_id)

@@ -3,7 +3,7 @@
 ::
 
     down ──get──▶ opening ──▶ up ──515──▶ opening at once, with the same auth state
-     ▲               │         ├──401, 403, 406──▶ quarantined, until reinstated
+     ▲               │         ├──401, 403, 406, restored database──▶ quarantined, until reinstated
      │            failure      ├──402, 405, 409, 411, 440──▶ yielded, until a long pause is over
      └── a pause ◀───┘         ├──any other end, lease lost──▶ opening after a pause
                                └──close──▶ down
@@ -24,12 +24,23 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from supabase_auth_state.errors import LeaseHeld, PoolError
+from supabase_auth_state.errors import CompanyQuarantined, LeaseHeld, PoolError, SessionBackoff
 from supabase_auth_state.rest.backoff import Timing
 
-from .ends import CompanyState, CompanyStatus, ConnectionEnd, End, Reaction, end_of, end_of_error
+from .ends import (
+    ROLLED_BACK,
+    CompanyState,
+    CompanyStatus,
+    ConnectionEnd,
+    End,
+    Reaction,
+    describe,
+    end_of,
+    end_of_error,
+)
+from .pauses import Pause, SharedPauses
 from .retries import Pauses, Retries
-from .tasks import ClosingQueue, PoolTasks, UserCode
+from .tasks import ClosingQueue, PoolTasks, UserCode, finished
 
 if TYPE_CHECKING:
     from supabase_auth_state.auth_state.database import AuthState
@@ -41,6 +52,7 @@ S = TypeVar("S")
 _TURN_LASTS = 10.0
 _END_WITHIN = 30.0
 _RELEASE_WITHIN = 120.0
+_NOTE_WITHIN = 60.0
 _CLOSING_METHODS = ("aclose", "close", "end", "disconnect")
 
 _CONSEQUENCES = {
@@ -63,6 +75,7 @@ class PoolOptions(Generic[S]):
         retrying, yielding: bounds of the pauses.
         timing: clock, sleep and chance.
         tasks: the pool's tasks.
+        pauses: what the pools of all machines know, or None when this pool is for itself.
     """
 
     open_auth: Callable[[str], Awaitable[AuthState]]
@@ -75,6 +88,7 @@ class PoolOptions(Generic[S]):
     yielding: Pauses
     timing: Timing
     tasks: PoolTasks
+    pauses: SharedPauses | None = None
 
 
 @dataclass
@@ -120,6 +134,9 @@ class CompanyConnection(Generic[S]):
         self._keep_up = False
         self._retries = Retries(options.retrying, options.yielding, options.timing)
         self._last_end: ConnectionEnd | None = None
+        # Whether the database has the pause, so that one that is not there any more is over.
+        self._pause_is_noted = False
+        self._reinstating: asyncio.Task[Any] | None = None
 
     # What callers see
 
@@ -143,6 +160,20 @@ class CompanyConnection(Generic[S]):
         return None if self._current is None else self._current.last_used
 
     @property
+    def pause_may_be_over(self) -> bool:
+        """Whether the company is left alone as the database says, which may say otherwise now."""
+        return self._retries.stopped is not None and self._pause_is_noted
+
+    def obey(self, pause: Pause | None) -> None:
+        """Leave the company alone as the database says, or no longer."""
+        if pause is not None:
+            self._retries.hold(pause.end, pause.seconds)
+            self._pause_is_noted = True
+        elif self.pause_may_be_over:
+            self._retries.reset()
+            self._pause_is_noted = False
+
+    @property
     def ready(self) -> bool:
         """Whether an attempt could begin at once."""
         return self.status == "down" and self._retries.wait == 0
@@ -151,6 +182,10 @@ class CompanyConnection(Generic[S]):
         """Return the session; join the attempt that is under way, or begin one."""
         if self._current is not None:
             self._current.last_used = self._now()
+            return self._current.session
+        if self.attempt is None and self.pause_may_be_over:
+            await self._look_at_pause()
+        if self._current is not None:
             return self._current.session
         if self.attempt is None:
             self._retries.refuse_if_stopped(self.company_id)
@@ -175,9 +210,21 @@ class CompanyConnection(Generic[S]):
         elif self._factory_runs and (session is None or session is not self._ended_session):
             self._early_reports.append((end_of(reason), session))
 
-    def reinstate(self) -> None:
-        """Forget failures, quarantine and yielding."""
+    def reinstate(self) -> asyncio.Future[Any]:
+        """Forget failures, quarantine and yielding, here at once and then in the database."""
         self._retries.reset()
+        self._pause_is_noted = False
+        if self._options.pauses is None:
+            return finished()
+        self._reinstating = self._tasks.spawn(self._options.pauses.reinstate, self.company_id)
+        self._reinstating.add_done_callback(self._log_reinstated)
+        return self._reinstating
+
+    def _log_reinstated(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning(
+                "company %s: not reinstated in the database (%s)", self.company_id, describe(error)
+            )
 
     def close(self, error: PoolError) -> asyncio.Task[None]:
         """Hand out nothing from now on, and answer those who wait for a session with ``error``.
@@ -272,7 +319,27 @@ class CompanyConnection(Generic[S]):
         if self._auth.lease is not None:
             self._lease_watch = self._tasks.spawn(self._auth.lease.lost.wait)
             self._lease_watch.add_done_callback(self._lease_lost)
+        # After the lease was acquired: the owner before has noted what it knows before it released.
+        await self._look_at_pause()
+        self._retries.refuse_if_stopped(self.company_id)
         return self._auth
+
+    async def _look_at_pause(self) -> None:
+        if self._options.pauses is None:
+            return
+        if self._reinstating is not None:
+            await asyncio.wait({self._reinstating})
+            self._reinstating = None
+        found = await self._options.pauses.find([self.company_id])
+        self.obey(found.get(self.company_id))
+
+    async def _note_pause(self, pause: Pause) -> None:
+        await self._code.call("noting the pause", _NOTE_WITHIN, self._note, pause)
+
+    async def _note(self, pause: Pause) -> None:
+        if self._options.pauses is not None:
+            await self._options.pauses.note(self.company_id, pause.end, pause.seconds)
+            self._pause_is_noted = self._retries.stopped is not None
 
     async def _call_factory(self, auth: AuthState, time_over: asyncio.Task[None]) -> S:
         what, within = "the factory", self._options.create_within
@@ -314,6 +381,9 @@ class CompanyConnection(Generic[S]):
         if isinstance(error, LeaseHeld):
             self._keep_up = False
             log.info("company %s: owned by %s", self.company_id, error.owner)
+        elif isinstance(error, (CompanyQuarantined, SessionBackoff)) and self._retries.stopped:
+            self._keep_up = False
+            log.warning("company %s: left alone, as the database says", self.company_id)
         else:
             end = self._early_reports[0][0] if self._early_reports else end_of_error(error)
             if self._react(end) is Reaction.RESTART:
@@ -332,7 +402,8 @@ class CompanyConnection(Generic[S]):
 
     def _lease_lost(self, watch: asyncio.Task[Any]) -> None:
         if watch is self._lease_watch and not watch.cancelled():
-            self._end(_LEASE_LOST)
+            rolled_back = self._auth is not None and _is_rolled_back(self._auth)
+            self._end(ROLLED_BACK if rolled_back else _LEASE_LOST)
 
     def _end(self, end: End) -> None:
         """Let the connection go, if there is one, and begin what follows its end."""
@@ -354,6 +425,11 @@ class CompanyConnection(Generic[S]):
         reaction = self._retries.count(end)
         stopped = self._retries.stopped
         self._keep_up = self._keep_up and stopped is None
+        self._pause_is_noted = False
+        if stopped is not None and self._options.pauses is not None:
+            # Before the lease is given back: who acquires it then knows.
+            pause = Pause(end, self._retries.retry_after)
+            self._to_close.add(self._note_pause, pause)
         opening = self._keep_up or reaction is Reaction.RESTART
         self._last_end = ConnectionEnd(
             end.code,
@@ -420,6 +496,10 @@ def _close_by_own_method(session: object) -> object:
         ", ".join(_CLOSING_METHODS),
     )
     return None
+
+
+def _is_rolled_back(auth: AuthState) -> bool:
+    return auth.lease is not None and auth.lease.rolled_back
 
 
 def _check_lease(auth: AuthState) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Literal
 
-from supabase_auth_state.errors import SupabaseAuthStateError
+from supabase_auth_state.errors import StateRolledBack, SupabaseAuthStateError
 
 CompanyStatus = Literal["up", "opening", "down", "quarantined", "yielded"]
 """What a company is doing in a pool.
@@ -116,6 +116,14 @@ _KNOWN = {
     )
 }
 
+ROLLED_BACK = End(
+    None,
+    "the database was set back to an earlier moment",
+    Reaction.QUARANTINE,
+    "see docs/restored-database.md; import what an owner remembered, or link the device again",
+)
+"""A restored backup: connecting again would send with ratchets that have gone back."""
+
 _LONGEST_BAN = 30 * 86400.0
 
 
@@ -146,6 +154,20 @@ def end_of_error(error: BaseException) -> End:
     return _end(_number(getattr(error, "statusCode", None)), error)
 
 
+def noted_end(code: int, reason: str, noted_by: str, *, for_good: bool) -> End:
+    """Return the end that another pool has noted.
+
+    Args:
+        code: its status code.
+        reason: its meaning, in a few words.
+        noted_by: which process has noted it.
+        for_good: whether the company is left alone until it is reinstated.
+    """
+    advice = _KNOWN[code].advice if code in _KNOWN else ""
+    reaction = Reaction.QUARANTINE if for_good else Reaction.YIELD
+    return End(code, f"{reason}, as {noted_by} has noted", reaction, advice or _LOOK)
+
+
 def describe(error: BaseException) -> str:
     """Name an error. Only this library's own messages are known to hold no secret."""
     name = type(error).__name__
@@ -153,6 +175,8 @@ def describe(error: BaseException) -> str:
 
 
 def _end(code: int | None, reason: object) -> End:
+    if isinstance(reason, StateRolledBack):
+        return ROLLED_BACK
     data = getattr(reason, "data", None)
     if code is None or isinstance(data, BaseException):
         lost = describe(reason) if isinstance(reason, BaseException) else "connection lost"

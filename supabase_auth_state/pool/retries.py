@@ -71,7 +71,8 @@ class Retries:
         until = "" if stopped == "quarantined" else f" for {self.wait:.0f} s"
         message = (
             f"company {company_id!r}: {end}. Nothing was deleted. The pool leaves the company alone"
-            f"{until}: {end.advice}, then call pool.reinstate({company_id!r})"
+            f"{until}: {end.advice}, then call pool.reinstate({company_id!r}) or run "
+            f"`supabase-auth-state reinstate --company {company_id}`"
         )
         if stopped == "quarantined":
             raise CompanyQuarantined(message)
@@ -98,6 +99,16 @@ class Retries:
         self._failures += 1
         self._stopped_by = None if reaction is Reaction.RETRY else end
         return reaction
+
+    def hold(self, end: End, seconds: float | None) -> None:
+        """Leave the company alone, as another pool has found out.
+
+        Args:
+            end: what it has found out.
+            seconds: for how long; None: until `reset`.
+        """
+        self._stopped_by = end
+        self._due = self._timing.now() + (seconds or 0.0)
 
     def reset(self) -> None:
         """Forget failures, quarantine and yielding."""

@@ -8,19 +8,26 @@ a number.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from supabase_auth_state.errors import ConfigurationError, PoolClosed, PoolError
+from supabase_auth_state.errors import (
+    ConfigurationError,
+    PoolClosed,
+    PoolError,
+    SupabaseAuthStateError,
+)
 from supabase_auth_state.rest.backoff import Timing
 from supabase_auth_state.rest.connection import Place
 from supabase_auth_state.rest.opening import AsyncOnly
 
 from .company_connection import CompanyConnection, PoolOptions
 from .ends import CompanyState, CompanyStatus, ConnectionEnd
+from .pauses import SharedPauses
 from .retries import Pauses
-from .tasks import PoolTasks
+from .tasks import PoolTasks, finished
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,6 +35,8 @@ if TYPE_CHECKING:
     from supabase_auth_state.auth_state.database import AuthState
     from supabase_auth_state.rest.client import Rest
     from supabase_auth_state.rest.connection import Client
+
+log = logging.getLogger("supabase_auth_state")
 
 S = TypeVar("S")
 
@@ -52,7 +61,8 @@ class SessionPool(AsyncOnly, Generic[S]):
         client: the connections that all companies share, as for ``use_supabase_auth_state``; you
             close it. By default one is opened, and closed by ``close_all``.
         open_auth: ``async def open_auth(company_id)`` gives the ``AuthState``. By default
-            ``use_supabase_auth_state(company_id, client=client, lease=True)``.
+            ``use_supabase_auth_state(company_id, client=client, lease=True)``. With it and without
+            ``client``, what the pool finds out about a company (401, 440) stays in this process.
         close_session: closes a session; may be async. By default the session's own ``aclose``,
             ``close``, ``end`` or ``disconnect``, the first it has. Given up after 30 seconds.
         on_end: ``on_end(company_id, end)`` is called with a `ConnectionEnd` whenever a connection
@@ -100,6 +110,7 @@ class SessionPool(AsyncOnly, Generic[S]):
             yielding=Pauses(yield_base, yield_cap),
             timing=self._timing,
             tasks=self._tasks,
+            pauses=self._opener.pauses() if open_auth is None or client is not None else None,
         )
         self._companies: dict[str, CompanyConnection[S]] = {}
         self._idle_after = idle_after
@@ -169,10 +180,20 @@ class SessionPool(AsyncOnly, Generic[S]):
         if company_id in self._companies:
             self._companies[company_id].report(reason, session)
 
-    def reinstate(self, company_id: str) -> None:
-        """Let a quarantined or yielded company be opened again, and forget its failures."""
-        if company_id in self._companies:
-            self._companies[company_id].reinstate()
+    def reinstate(self, company_id: str) -> Awaitable[object]:
+        """Let a quarantined or yielded company be opened again, and forget its failures.
+
+        Here it happens at once. ``await`` what it returns to know that it has happened in the
+        database, for the pools of all machines; an attempt of this pool waits for that by itself.
+
+        Raises:
+            PoolClosed: the pool is closed.
+            ConfigurationError: the pool belongs to another event loop or process.
+            StoreError: on ``await``, when the database refused or did not answer.
+        """
+        if company_id not in self._companies and self._options.pauses is None:
+            return finished()
+        return self._company(company_id).reinstate()
 
     def status(self) -> dict[str, CompanyStatus]:
         """Return what each company is doing that the pool has seen."""
@@ -289,6 +310,7 @@ class SessionPool(AsyncOnly, Generic[S]):
 
     async def _keep_serving(self, every: float, at_most: int | None) -> None:
         while True:
+            await self._look_at_pauses()
             # In random order, so that pools that start together do not all ask for the same ones.
             for company_id in sorted(self._served, key=lambda _: self._timing.random()):
                 if not await self._has_room(at_most):
@@ -297,6 +319,19 @@ class SessionPool(AsyncOnly, Generic[S]):
                 if company.ready and not self._left_to_others(company, every):
                     company.open()
             await self._timing.sleep(every * (0.75 + self._timing.random() / 4))
+
+    async def _look_at_pauses(self) -> None:
+        """Take note of companies that were reinstated elsewhere."""
+        paused = [each for each in map(self._company, self._served) if each.pause_may_be_over]
+        if not paused or self._options.pauses is None:
+            return
+        try:
+            found = await self._options.pauses.find([each.company_id for each in paused])
+        except SupabaseAuthStateError as error:
+            log.warning("it is not known which companies were reinstated (%s)", error)
+            return
+        for company in paused:
+            company.obey(found.get(company.company_id))
 
     async def _has_room(self, at_most: int | None) -> bool:
         while at_most is not None and self._taken() >= at_most:
@@ -320,13 +355,24 @@ class _Opener:
         self._client = client
         self._rest: Rest | None = None
 
-    async def open_auth(self, company_id: str) -> AuthState:
-        from supabase_auth_state.auth_state.database import use_supabase_auth_state
+    def rest(self) -> Rest:
+        """Return the connections, opened at the first call."""
         from supabase_auth_state.rest.client import open_rest
 
         if self._rest is None:
             self._rest = open_rest(client=self._client)
-        return await use_supabase_auth_state(company_id, client=self._rest, lease=True)
+        return self._rest
+
+    def pauses(self) -> SharedPauses:
+        """Return what the pools of all machines know."""
+        from supabase_auth_state.leases.lease import new_owner
+
+        return SharedPauses(self.rest, new_owner())
+
+    async def open_auth(self, company_id: str) -> AuthState:
+        from supabase_auth_state.auth_state.database import use_supabase_auth_state
+
+        return await use_supabase_auth_state(company_id, client=self.rest(), lease=True)
 
     async def close(self) -> None:
         if self._rest is not None and self._client is None:

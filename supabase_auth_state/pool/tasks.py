@@ -205,6 +205,13 @@ class ClosingQueue:
             self._tasks.spawn(close, task.result())
 
 
+def finished() -> asyncio.Future[None]:
+    """Return what can be awaited and is done already."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    done.set_result(None)
+    return done
+
+
 def _has_result(task: asyncio.Task[Any]) -> bool:
     return not task.cancelled() and task.exception() is None
 

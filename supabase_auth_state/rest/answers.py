@@ -116,11 +116,10 @@ def result_of(
             raise NotTheAnswer("the answer was empty")
         try:
             result = parse(answer.content)
-        except (TypeError, KeyError, AttributeError, ValueError):
-            pass
-        else:
             if is_right(result):
                 return result
+        except (TypeError, KeyError, AttributeError, ValueError):
+            pass
         raise NotTheAnswer("what came is not PostgREST's answer to this request")
 
     return read

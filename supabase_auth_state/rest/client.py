@@ -19,6 +19,7 @@ from . import backoff
 from .answers import is_time, result_of, stored, with_receipt
 from .clocks import clock
 from .connection import Client, Connection, GivenConnection, OwnConnection
+from .ledger import TELL, Ledger
 from .requests import Builder, Commit, Request, Sender, names
 
 if TYPE_CHECKING:
@@ -57,8 +58,13 @@ class Rest:
     ) -> None:
         self.encryption = encryption
         self._connection = connection
+        self._ledger = Ledger(self._tell)
         self._sender = Sender(
-            connection, timeout=timeout, give_up_after=give_up_after, timing=timing
+            connection,
+            timeout=timeout,
+            give_up_after=give_up_after,
+            timing=timing,
+            ledger=self._ledger,
         )
         self._timing = timing
         self._name = secrets.token_hex(4)
@@ -257,6 +263,21 @@ class Rest:
         """Return the database's time in so many seconds, as the header of a request has it."""
         return self._sender.deadline(self._timing.now() + seconds)
 
+    def met(self, *events: str) -> None:
+        """Count what happened, by names of `activity.EVENTS`."""
+        self._sender.met(*events)
+
+    async def _tell(self, params: Mapping[str, Any], give_up_after: float) -> object:
+        # Gives nothing, which PostgREST answers with HTTP 204.
+        return await self._sender.send(
+            Request(
+                f"calling {TELL}",
+                lambda postgrest: postgrest.rpc(TELL, dict(params)),
+                lambda answer: answer.status,
+            ),
+            give_up_after,
+        )
+
     def learn_time(self, time: float) -> None:
         """Take the database's time, in seconds since 1970, from an answer that has just come."""
         self._sender.database_clock.learn(time)
@@ -266,13 +287,18 @@ class Rest:
 
         What takes longer goes on in the background, and `close` leaves the connections open for it.
         """
+        await asyncio.wait({self.start(work)}, timeout=_A_MOMENT)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something in the background; `close` leaves the connections open for it."""
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        await asyncio.wait({task}, timeout=_A_MOMENT)
+        return task
 
     async def close(self) -> None:
         """Close the connections if they were opened here."""
+        self._ledger.stop()
         if self._background:
             await asyncio.wait(self._background, timeout=_A_MOMENT)
         if self._background:

@@ -15,10 +15,13 @@ import orjson
 from supabase_auth_state.errors import ConfigurationError, StoreError, StoreUnavailable
 
 from . import backoff
+from .activity import ACTIVITY, event_names, headers_size
 from .answers import Answer, NoReceipt, NotTheAnswer, result_of
 from .clocks import DatabaseClock
 from .failures import translated
+from .ledger import Ledger
 from .responses import refusal
+from .tracing import traced
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
@@ -107,6 +110,8 @@ class Sender:
         give_up_after: seconds after which a request that keeps failing is given up.
         timing: clock, sleep and chance.
 
+        ledger: counts what is sent and received.
+
     Attributes:
         database_clock: the database's time, learned from every answer.
     """
@@ -118,12 +123,14 @@ class Sender:
         timeout: float,
         give_up_after: float,
         timing: backoff.Timing,
+        ledger: Ledger,
     ) -> None:
         self.database_clock = DatabaseClock(timing.now)
         self._connection = connection
         self._timeout = timeout
         self._give_up_after = give_up_after
         self._timing = timing
+        self._ledger = ledger
         # Set by the first answer of PostgREST: what fails later is a fault that passes, not a
         # wrong address.
         self._reached = False
@@ -151,6 +158,11 @@ class Sender:
             deadline = max(last_retry, now() + self._timeout)
         else:
             last_retry = deadline = now() + give_up_after
+        with traced(request.what):
+            return await self._until_answered(request, last_retry, deadline)
+
+    async def _until_answered(self, request: Request[T], last_retry: float, deadline: float) -> T:
+        now = self._timing.now
         attempt = 0
         failure: StoreError
         while True:
@@ -173,16 +185,31 @@ class Sender:
             if now() + pause >= last_retry:
                 break
             attempt += 1
+            self.met("retries")
             log.info("%s; attempt %d in %.1f s", failure, attempt + 1, pause, extra=RETRIED)
             await self._timing.sleep(pause)
         # Certain is a refusal of the only copy by PostgREST itself, whose refusals have a code.
         certain = attempt == 0 and not isinstance(failure, StoreUnavailable) and failure.code
+        if isinstance(failure, StoreUnavailable):
+            self.met("given_up")
         if request.commit is not None and not certain and not request.harmless_late:
             # Copies of this write may still be on their way.
             await self._timing.sleep(max(deadline - now(), 0.0))
         raise failure
 
+    def met(self, *events: str) -> None:
+        """Count what happened, by names of `activity.EVENTS`."""
+        ACTIVITY.events.update(events)
+        self._ledger.met(events)
+
     async def _attempt(self, request: Request[T], deadline: float) -> T:
+        try:
+            return await self._answer(request, deadline)
+        except (StoreError, ConfigurationError) as error:
+            self.met(*event_names(error))
+            raise
+
+    async def _answer(self, request: Request[T], deadline: float) -> T:
         started = time.perf_counter()
         answer = await self._exchange(request, deadline)
         log.debug(
@@ -272,7 +299,7 @@ class Sender:
         log.debug("%s: asking %s", request.what, self._connection.url, extra=SENT)
         try:
             # The time for the whole: httpx-aiohttp waits for ever for a server that stops reading.
-            return await _within(left, self._send(built, headers, request.content))
+            return await _within(left, self._send(request.what, built, headers, request.content))
         except Exception as error:  # noqa: BLE001 - no exception of a library reaches a caller
             problem = translated(error, request.what, self._connection.url, reached=self._reached)
         # Raised here, so that no exception in the chain holds the request and its headers.
@@ -282,7 +309,9 @@ class Sender:
         """Return the value of `DEADLINE_HEADER` for a moment of this machine's clock."""
         return f"{self.database_clock.at(moment):.3f}"
 
-    async def _send(self, built: Any, headers: Mapping[str, str], content: bytes | None) -> Answer:
+    async def _send(
+        self, what: str, built: Any, headers: Mapping[str, str], content: bytes | None
+    ) -> Answer:
         # Not by the builder's own `send`: it follows redirects where the caller's session does, and
         # a POST or DELETE that is redirected becomes a GET.
         if content is None and built.json is not None:
@@ -296,6 +325,7 @@ class Sender:
         if content is not None and len(content) > _PART:
             all_headers["content-length"] = str(len(content))
             body = _parts(content)
+        started = time.perf_counter()
         response = await built.session.request(
             built.http_method,
             str(built.path),
@@ -306,7 +336,18 @@ class Sender:
             timeout=self._timeout,
             follow_redirects=False,
         )
+        self._count(
+            what,
+            len(content or b"") + headers_size(all_headers),
+            response.num_bytes_downloaded + headers_size(response.headers),
+            time.perf_counter() - started,
+        )
         return Answer(response.status_code, response.headers, response.content)
+
+    def _count(self, what: str, sent: int, received: int, seconds: float) -> None:
+        ACTIVITY.answered(what, sent, received, seconds)
+        self._ledger.answered(what, sent, received)
+        self._ledger.tick()
 
 
 def names(found: object, wanted: Mapping[str, object]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from supabase_auth_state.errors import InvalidRequest
+from supabase_auth_state.rest.activity import ACTIVITY
 
 Ref = tuple[str, str]
 """Type and id of a key: a `KeyRef` as a plain tuple, which is built faster."""
@@ -159,6 +160,8 @@ class GroupCommit:
         return group
 
     async def _write(self, group: list[_Waiting]) -> None:
+        ACTIVITY.commits += 1
+        ACTIVITY.commits_joined += len(group)
         try:
             for step, later in _STEPS:
                 await self._request([w for w in group if not w.failed and step(w.change)], step)

@@ -11,15 +11,17 @@ import orjson
 
 from supabase_auth_state import codec
 from supabase_auth_state.codec import CREDS_REF, Sealing, is_revived, is_sealed
-from supabase_auth_state.errors import CodecError, SealedValueError
+from supabase_auth_state.errors import CodecError, SealedValueError, StateRolledBack
 from supabase_auth_state.leases.lease import Lease
 from supabase_auth_state.leases.writer import Writer
+from supabase_auth_state.rest.activity import ACTIVITY
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.clocks import clock
 from supabase_auth_state.types import Creds, SignalDataSet, SignalKeyStore, Value
 
 from .group_commit import Change, GroupCommit, Ref
 from .joined_reads import JoinedReads
+from .journal import JournaledCommit, JournalFile
 from .owner_cache import ABSENT, OwnerCache, Stored
 from .unread_guard import UnreadGuard, drops_all_sessions
 
@@ -53,6 +55,7 @@ class SupabaseKeyStore:
         lease: the lease under which to write, if any.
         writer: numbers the writes of a company that was opened without a lease.
         cache_bytes: how much to remember while the lease is held.
+        journal: keeps writes while they wait.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class SupabaseKeyStore:
         lease: Lease | None = None,
         writer: Writer | None = None,
         cache_bytes: int = 64 << 20,
+        journal: JournalFile | None = None,
     ) -> None:
         self._rest = rest
         self._company_id = company_id
@@ -72,9 +76,11 @@ class SupabaseKeyStore:
         self._lapses = 0 if lease is None else lease.lapses
         self._writer = lease.writer if lease is not None else writer or Writer(rest, company_id)
         self._reads = JoinedReads(self._fetch)
-        self._writes = GroupCommit(self._send)
+        commits = GroupCommit(self._send)
+        self._writes = commits if journal is None else JournaledCommit(commits, journal)
         self._cache = OwnerCache(self._decode_text, cache_bytes, clock)
         self._guard = UnreadGuard(company_id, clock)
+        ACTIVITY.caches.add(self._cache)
         self._comparing = asyncio.Lock()
         self._in_line = 0
 
@@ -110,6 +116,8 @@ class SupabaseKeyStore:
                 missing.append(key_id)
             elif value is not ABSENT:
                 found[key_id] = value
+        ACTIVITY.cache_hits += len(wanted) - len(missing)
+        ACTIVITY.cache_misses += len(missing)
         if not missing:
             return found
         if len(missing) == len(wanted):
@@ -172,6 +180,18 @@ class SupabaseKeyStore:
         encoded = codec.encode_creds(creds, company_id=self._company_id, family=self._family)
         await self._commit(Change(creds=orjson.dumps(encoded)))
 
+    async def replay(self, change: Change) -> None:
+        """Write a change of an earlier process's journal, before anything else.
+
+        Raises:
+            LeaseLost, StoreError: as `set`.
+        """
+        steps = [Change(clear=True)] if change.clear else []
+        steps += [Change(keys=change.keys)] if change.keys else []
+        steps += [Change(creds=change.creds)] if change.creds is not None else []
+        for step in steps:
+            await self._send(step)
+
     async def warm(self) -> int:
         """Read the rows changed last, up to about 8 MB, in one request, to answer from memory.
 
@@ -192,6 +212,14 @@ class SupabaseKeyStore:
         finally:
             self._cache.end_read(began, hot)
         return len(hot)
+
+    def remembered(self) -> dict[Ref, Value]:
+        """Return the values that are in memory, by type and id; the database is not asked.
+
+        Those that were read or durably written under the lease, as far as ``cache_bytes`` goes:
+        also after the lease is lost. See `AuthState.save_remembered`.
+        """
+        return dict(self._cache.values())
 
     async def settle(self) -> None:
         """Wait until every read and write that was begun has ended."""
@@ -271,6 +299,7 @@ class SupabaseKeyStore:
                     found[key_id] = self._decode(key_type, key_id, value, revived=revived)
             except CodecError as error:
                 found[key_id] = error
+                self._rest.met("damaged_rows")
         return found
 
     async def _commit(self, change: Change, sessions: Mapping[str, Value] = _NO_SESSIONS) -> None:
@@ -295,9 +324,13 @@ class SupabaseKeyStore:
 
     async def _send(self, change: Change) -> None:
         lapses = self._lapses_now()
-        self._cache.begin_write(None if change.clear else change.keys)
+        dropped = self._cache.begin_write(None if change.clear else change.keys)
         try:
             await self._write(change)
+        except StateRolledBack:
+            # What the database had acknowledged before is what `remembered` is asked for then.
+            self._cache.put_back(dropped)
+            raise
         finally:
             # When it failed, in whatever way, the request may have left: nothing is remembered.
             self._cache.end_write()

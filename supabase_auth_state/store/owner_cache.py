@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import marshal
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import orjson
 
+from supabase_auth_state.errors import CodecError
 from supabase_auth_state.types import Value
 
 from .group_commit import Ref
@@ -21,6 +22,10 @@ ABSENT = object()
 """Remembered: there is no such row."""
 
 _Load: TypeAlias = Callable[[bytes], Value] | None
+_Entry: TypeAlias = tuple[Any, _Load, int, "float | None"]
+
+Dropped: TypeAlias = dict[Ref, _Entry]
+"""What was remembered of keys that are being written."""
 
 _OVERHEAD = 200
 _TOUCH_AFTER = 12 * 3600.0
@@ -52,7 +57,7 @@ class OwnerCache:
         self._decode = decode
         self._max_bytes = max_bytes
         self._clock = clock
-        self._entries: OrderedDict[Ref, tuple[Any, _Load, int, float | None]] = OrderedDict()
+        self._entries: OrderedDict[Ref, _Entry] = OrderedDict()
         # What was written while reads are under way, in order; and how many reads are.
         self._sequence = 0
         self._written: dict[Ref, int] = {}
@@ -82,26 +87,52 @@ class OwnerCache:
             return value
         return held
 
+    def values(self) -> Iterator[tuple[Ref, Value]]:
+        """Give every value that is remembered, whatever its age; a damaged one is left out."""
+        for ref, (held, load, _, _) in list(self._entries.items()):
+            if held is ABSENT:
+                continue
+            if load is not None:
+                yield ref, load(held)
+                continue
+            try:
+                yield ref, self._decode(ref, held.text) if type(held) is Stored else held
+            except CodecError:
+                continue
+
     def put(self, ref: Ref, value: Value) -> None:
         """Remember what is in the database: a value, its JSON text as `Stored`, or `ABSENT`."""
         self._changed(ref)
         self._keep(ref, value, self._fresh_until(ref))
 
-    def begin_write(self, refs: Collection[Ref] | None) -> None:
+    def begin_write(self, refs: Collection[Ref] | None) -> Dropped:
         """Remember nothing of these keys, or, for None, of any, until `end_write`.
 
         While a write is under way the database may hold the old values or the new ones. What is
         remembered of one key would not fit what is read of another, and a read that was answered
         late would follow one that has seen the new value.
+
+        Returns:
+            What was remembered of them, for `put_back`.
         """
         if refs is None:
+            dropped: Dropped = dict(self._entries)
             self.clear()
             self._writing = _EVERY_KEY
-        else:
-            for ref in refs:
-                self._changed(ref)
-                self._drop(ref)
-            self._writing = refs
+            return dropped
+        dropped = {}
+        for ref in refs:
+            self._changed(ref)
+            entry = self._drop(ref)
+            if entry is not None:
+                dropped[ref] = entry
+        self._writing = refs
+        return dropped
+
+    def put_back(self, dropped: Dropped) -> None:
+        """Remember what a write has dropped that certainly was not executed."""
+        self._entries.update(dropped)
+        self.bytes += sum(size for _, _, size, _ in dropped.values())
 
     def end_write(self) -> None:
         """Remember again what is read and written."""
@@ -149,10 +180,11 @@ class OwnerCache:
         while self.bytes > self._max_bytes:
             self.bytes -= self._entries.popitem(last=False)[1][2]
 
-    def _drop(self, ref: Ref) -> None:
+    def _drop(self, ref: Ref) -> _Entry | None:
         entry = self._entries.pop(ref, None)
         if entry is not None:
             self.bytes -= entry[2]
+        return entry
 
     def _changed(self, ref: Ref) -> None:
         if self._reads:

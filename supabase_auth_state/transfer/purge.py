@@ -257,7 +257,10 @@ def _is_whole(row: Document, company: Company) -> bool:
 
 def _damaged(contents: FolderContents) -> Iterator[str]:
     if contents.creds is None:
-        yield f"{CREDS_FILE} is not there, or cannot be read: this is no auth folder"
+        yield (
+            f"{CREDS_FILE} is not there, or cannot be read: this is no auth folder. If a purge was "
+            "broken off, its backup holds every file, and the rest can be removed by hand"
+        )
     damaged = [name for name, _ in contents.problems if parse_file_name(name) is not None]
     if damaged:
         yield f"{len(damaged)} files cannot be read, {damaged[0]} first"

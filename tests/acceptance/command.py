@@ -28,7 +28,7 @@ TIMEOUT = 120
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     ["supabase", "httpx_aiohttp", *(f"supabase_auth_state.{room}" for room in (
-        "cli.main", "rest.client", "doctor.doctor", "transfer.import_folder", "cleanup",
+        "cli.main", "rest.client", "doctor.doctor", "transfer.import_folder", "operations.cleanup",
     ))]
 )  # fmt: skip
 

@@ -24,8 +24,8 @@ from supabase_auth_state import (
     use_supabase_auth_state,
     verify_folder,
 )
-from supabase_auth_state.cleanup import run_cleanup
 from supabase_auth_state.cli.migration_files import migrations_for
+from supabase_auth_state.operations.cleanup import run_cleanup
 from tests.acceptance.command import Command
 from tests.folders import another_device, sample_folder
 from tests.values import BAILEYS

@@ -11,8 +11,13 @@ import pytest
 
 from devstack import LocalStack
 from supabase_auth_state import LeaseHeld, Rest, Settings, open_rest, start_automatic_cleanup
-from supabase_auth_state.cleanup import CLEANUP_LEASE, CleanupReport, run_cleanup, schedule_cleanup
 from supabase_auth_state.leases.lease import acquire_lease
+from supabase_auth_state.operations.cleanup import (
+    CLEANUP_LEASE,
+    CleanupReport,
+    run_cleanup,
+    schedule_cleanup,
+)
 from supabase_auth_state.rest.backoff import Timing
 
 LONG = 60.0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.account import Account
+from tests.interop.account import ALICE, Account
 from tests.interop.node import NodeError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -20,6 +20,13 @@ WRONG_SUCCESSES = ["empty-404", "list-404", "not-json"]
 async def fail(account: Account, path: str, *names: str) -> None:
     """Let the next requests to a path fail, each in its way."""
     await account.call("fail", faults=[{"path": path, "name": name} for name in names])
+
+
+def stored_creds(db: Any, company_id: str) -> Any:
+    [creds] = db.execute(
+        "select creds from whatsapp_auth where company_id = %s", [company_id]
+    ).fetchone()
+    return creds
 
 
 def count(db: Any, table: str, company_id: str) -> Any:
@@ -68,6 +75,42 @@ async def test_a_failure_that_stays_ends_as_unavailable(
     assert company_id in failed.value.message
     assert "saving keys" in failed.value.message
     assert count(db, "whatsapp_keys", company_id) == 1
+
+
+async def test_creds_are_not_stored_when_the_keys_that_they_may_count_were_not(
+    alice: Account, db: Any, company_id: str
+) -> None:
+    await alice.open("supabase", company=company_id, giveUpAfter=0, timeout=500)
+    before = stored_creds(db, company_id)
+    await fail(alice, "whatsapp_keys", "lost-request")
+    results = await alice.node.together(
+        {"op": "set", "party": ALICE, "data": WRITE},
+        {"op": "update-creds", "party": ALICE, "update": {"nextPreKeyId": 31}},
+    )
+    assert [getattr(result, "code", result) for result in results] == ["UNAVAILABLE"] * 2
+    assert stored_creds(db, company_id) == before
+    await alice.call("update-creds", update={"nextPreKeyId": 32})
+    assert stored_creds(db, company_id)["nextPreKeyId"] == 32
+
+
+BEHIND = {
+    "the number": "update whatsapp_writers set commit_no = 1 where company_id = %s",
+    "the owner": "delete from whatsapp_leases where company_id = %s",
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+async def test_an_owner_stops_when_the_database_was_set_back(
+    alice: Account, db: Any, company_id: str, behind: str
+) -> None:
+    await alice.open("supabase", company=company_id, lease=True)
+    db.execute(BEHIND[behind], [company_id])
+    for _ in range(2):
+        with pytest.raises(NodeError) as failed:
+            await alice.call("set", data=WRITE)
+        assert failed.value.code == "ROLLED_BACK"
+    assert count(db, "whatsapp_keys", company_id) == 0
+    assert await alice.call("lease-lost")
 
 
 @pytest.mark.parametrize("fault", [*WRONG_SUCCESSES, "500", "401"])

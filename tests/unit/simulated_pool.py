@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from supabase_auth_state.errors import LeaseHeld, LeaseLost
+from supabase_auth_state.errors import LeaseHeld, LeaseLost, StateRolledBack
 from supabase_auth_state.pool.session_pool import SessionPool
 from supabase_auth_state.rest.backoff import Timing
 from tests.eager import eager_task_factory
@@ -59,8 +59,11 @@ class FakeLease:
         self.company_id = company_id
         self.token = token
         self.lost = asyncio.Event()
+        self.rolled_back = False
 
     def check(self) -> None:
+        if self.rolled_back:
+            raise StateRolledBack(self.company_id)
         if self.lost.is_set():
             raise LeaseLost(self.company_id, self.token)
 

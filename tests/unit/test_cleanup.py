@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from supabase_auth_state.cleanup import (
+from supabase_auth_state.errors import (
+    ConfigurationError,
+    LeaseHeld,
+    SchemaMissing,
+    StoreUnavailable,
+)
+from supabase_auth_state.operations.cleanup import (
     CLEANUP_LEASE,
     CleanupReport,
     CleanupWorker,
@@ -14,12 +20,6 @@ from supabase_auth_state.cleanup import (
     run_cleanup,
     schedule_cleanup,
     start_automatic_cleanup,
-)
-from supabase_auth_state.errors import (
-    ConfigurationError,
-    LeaseHeld,
-    SchemaMissing,
-    StoreUnavailable,
 )
 from supabase_auth_state.rest.backoff import Timing
 from tests.eager import eager_task_factory
@@ -85,6 +85,12 @@ class FakeRest:
             return await batch.run()
         return batch
 
+    async def record_whatsapp_cleanup(self, **params: Any) -> int:
+        return 1
+
+    async def recount_whatsapp_statistics(self, **params: Any) -> Any:
+        return {"counted": 0, "corrected": 0, "after": None}
+
     async def whatsapp_storage_stats(self) -> Any:
         return self.stats
 
@@ -96,6 +102,9 @@ class FakeRest:
 
     def deadline(self, seconds: float) -> str:
         return str(seconds)
+
+    def met(self, *events: str) -> None:
+        pass
 
     async def close(self) -> None:
         self.closed = True
@@ -135,7 +144,8 @@ async def time(request: pytest.FixtureRequest) -> FakeTime:
 def patched_open_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a FakeRest stand where a client is taken."""
     monkeypatch.setattr(
-        "supabase_auth_state.cleanup.open_rest", lambda settings=None, client=None: client
+        "supabase_auth_state.operations.cleanup.open_rest",
+        lambda settings=None, client=None: client,
     )
 
 
@@ -169,6 +179,8 @@ async def test_a_run_deletes_batch_by_batch_until_nothing_is_left_then_measures(
     assert rest.calls == [
         "acquire_whatsapp_lease",
         *["cleanup_expired_whatsapp_keys"] * 4,
+        "record_whatsapp_cleanup",
+        "recount_whatsapp_statistics",
         "release_whatsapp_lease",
         "whatsapp_storage_stats",
     ]
@@ -313,7 +325,7 @@ async def test_stop_during_a_run_waits_for_the_batch_and_no_other(time: FakeTime
 async def test_stop_during_a_request_that_never_ends_gives_it_up_and_the_lease_back(
     time: FakeTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supabase_auth_state.cleanup._STOP_WITHIN", 0.0)
+    monkeypatch.setattr("supabase_auth_state.operations.cleanup._STOP_WITHIN", 0.0)
     batch = SlowBatch()
     rest: Any = FakeRest(batch)
     worker = start_automatic_cleanup("6h", client=rest, timing=time.timing)
@@ -387,7 +399,9 @@ async def test_connections_opened_here_are_closed(
     time: FakeTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rest: Any = FakeRest()
-    monkeypatch.setattr("supabase_auth_state.cleanup.open_rest", lambda settings, client: rest)
+    monkeypatch.setattr(
+        "supabase_auth_state.operations.cleanup.open_rest", lambda settings, client: rest
+    )
     async with start_automatic_cleanup("6h", timing=time.timing):
         await time.next_pause()
     assert rest.closed
@@ -413,6 +427,6 @@ async def test_a_bad_interval_is_refused_before_anything_is_opened(
     def never(*args: Any, **options: Any) -> None:
         pytest.fail("opened")
 
-    monkeypatch.setattr("supabase_auth_state.cleanup.open_rest", never)
+    monkeypatch.setattr("supabase_auth_state.operations.cleanup.open_rest", never)
     with pytest.raises(ConfigurationError, match="six hours"):
         start_automatic_cleanup("six hours")

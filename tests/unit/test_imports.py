@@ -16,7 +16,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"doctor"},
-    {"transfer", "pool", "cleanup", "waeys", "pyaileys"},
+    {"transfer", "pool", "operations", "waeys", "pyaileys"},
     {"clients"},
     {"auth_state"},
     {"store"},

@@ -291,7 +291,7 @@ async def test_every_commit_has_a_number_and_the_lease(project: Project, owner: 
     writers, numbers = zip(*(h["x-whatsapp-commit"].split(":") for h in sent), strict=True)
     assert len(set(writers)) == 1
     assert numbers == ("2", "3", "4")  # the first request was the one for the lease
-    assert [headers.get("x-whatsapp-stored") for headers in sent] == [None, "2", "3"]
+    assert [headers.get("x-whatsapp-stored") for headers in sent] == ["1", "2", "3"]
     assert all(float(headers["x-whatsapp-deadline"]) >= TIME for headers in sent[1:])
 
 

@@ -19,6 +19,7 @@ from supabase_auth_state import (
     LeaseLost,
     Rest,
     Settings,
+    StateRolledBack,
     StoreError,
     StoreUnavailable,
     open_rest,
@@ -41,6 +42,7 @@ class Project:
         self.acquire = function("acquire_whatsapp_lease", granted)
         self.renew = function("renew_whatsapp_lease", renewed)
         self.release = function("release_whatsapp_lease", released)
+        self.report = function("report_whatsapp_restored", reported)
 
     def sent(self, route: respx.Route, number: int = -1) -> tuple[dict[str, Any], httpx.Headers]:
         request = route.calls[number].request
@@ -55,6 +57,10 @@ def renewed(request: httpx.Request, **changed: Any) -> httpx.Response:
     params = json.loads(request.content)
     named = {"company_id": params["p_company_id"], "token": params["p_token"]}
     return httpx.Response(200, json={**named, "status": "renewed", "lapses": 2, **changed})
+
+
+def reported(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(200, json={"company_id": json.loads(request.content)["p_company_id"]})
 
 
 def released(request: httpx.Request) -> httpx.Response:
@@ -259,6 +265,22 @@ async def test_a_lost_lease_says_so_and_is_not_released(
         lease.check()
     await lease.release()
     assert not project.release.called
+
+
+@pytest.mark.parametrize("change", [{"status": "restored"}, {"writer": "another"}], ids=repr)
+async def test_a_token_that_the_database_has_forgotten_means_that_it_was_set_back(
+    lease: Lease, project: Project, change: dict[str, Any]
+) -> None:
+    project.renew.mock(side_effect=lambda request: renewed(request, **change))
+    for _ in range(2):
+        with pytest.raises(StateRolledBack):
+            await lease.renew()
+    assert lease.lost.is_set()
+    assert lease.rolled_back
+    await asyncio.sleep(0.01)
+    await lease.release()
+    assert not project.release.called
+    assert project.report.call_count == 1
 
 
 async def test_a_lease_is_released_once_and_is_not_lost_by_it(

@@ -17,6 +17,10 @@ class FakeLease:
         self.lost = asyncio.Event()
         self.told: list[str] = []
 
+    @property
+    def claim(self) -> list[Any]:
+        return [self.company_id, self.token]
+
     def answered(self, answer: Mapping[str, Any], asked: float) -> None:
         self.told.append(answer["status"])
         if answer["status"] == "lost":
@@ -39,10 +43,13 @@ class FakeRest:
         if self.outages:
             raise self.outages.pop(0)
         names = {"busy": "busy", "lost": "lost"}
-        return [{"status": names.get(company, "renewed")} for company, _ in params["p_leases"]]
+        return [{"status": names.get(company, "renewed")} for company, *_ in params["p_leases"]]
 
     def deadline(self, seconds: float) -> str:
         return str(seconds)
+
+    def met(self, *events: str) -> None:
+        self.events = events
 
     async def next(self) -> list[Any]:
         return await asyncio.wait_for(self.asked.get(), 30)

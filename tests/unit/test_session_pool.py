@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from supabase_auth_state.errors import (
+    CompanyQuarantined,
     ConfigurationError,
     LeaseHeld,
     LeaseLost,
     PoolClosed,
     PoolError,
+    StateRolledBack,
     StoreUnavailable,
 )
 from supabase_auth_state.pool.session_pool import SessionPool
@@ -276,6 +278,46 @@ async def test_get_after_close_makes_a_new_session_at_once(world: World) -> None
     assert world.time.pauses == []
 
 
+async def test_a_restored_database_quarantines_the_company_instead_of_connecting_again(
+    world: World,
+) -> None:
+    ends: list[Any] = []
+    factory = Factory()
+    pool = world.pool(factory, on_end=lambda company, end: ends.append(end))
+    await pool.get("962302")
+    lease = factory.made[0].auth.lease
+    lease.rolled_back = True
+    lease.lost.set()
+    await idle()
+    assert pool.status() == {"962302": "quarantined"}
+    assert [(end.code, end.status, end.retry_after) for end in ends] == [
+        (None, "quarantined", None)
+    ]
+    assert "set back to an earlier moment" in ends[0].reason
+    with pytest.raises(CompanyQuarantined, match=r"restored-database\.md"):
+        await pool.get("962302")
+    assert len(factory.calls) == 1
+    pool.reinstate("962302")
+    await pool.get("962302")
+
+
+@pytest.mark.parametrize("where", ["reported", "raised"])
+async def test_an_error_of_a_restored_database_is_no_failure_that_passes(
+    world: World, where: str
+) -> None:
+    error = StateRolledBack("962302")
+    factory = Factory(*([error] if where == "raised" else []))
+    pool = world.pool(factory)
+    if where == "raised":
+        with pytest.raises(StateRolledBack):
+            await pool.get("962302")
+    else:
+        await pool.get("962302")
+        pool.report("962302", error)
+    await idle()
+    assert pool.status() == {"962302": "quarantined"}
+
+
 async def test_get_during_close_waits_for_the_end_of_it(world: World) -> None:
     closing = gate()
 
@@ -477,6 +519,9 @@ async def test_a_close_of_all_that_is_given_up_closes_the_connections_in_the_end
 ) -> None:
     class Rest:
         closed = 0
+
+        async def ask(self, function: str, company_id: str, params: Any) -> Any:
+            return {"pauses": {}}
 
         async def close(self) -> None:
             self.closed += 1

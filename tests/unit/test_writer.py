@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -31,9 +31,13 @@ class Database:
     encryption = None
 
     def __init__(self) -> None:
+        self.started: list[str] = []
         self.sent: list[tuple[str, Commit]] = []
         self.next: list[Answer] = []
         self.under_way = 0
+
+    def met(self, *events: str) -> None:
+        pass
 
     async def upsert(self, table: str, rows: Any, *, commit: Commit, **_: Any) -> None:
         await self._take(table, commit)
@@ -49,6 +53,10 @@ class Database:
     async def ask(self, function: str, company: str, params: Any, *, commit: Commit) -> Any:
         await self._take(function, commit)
         return {"company_id": company}
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        self.started.append(work.__qualname__)
+        work.close()
 
     async def _take(self, what: str, commit: Commit) -> None:
         self.under_way += 1
@@ -247,6 +255,22 @@ async def test_a_fence_that_is_refused_is_one_as_well(
     assert not writer.unknown
 
 
+async def test_a_database_that_was_set_back_ends_the_lease_and_everything_that_follows(
+    writer: Writer, database: Database
+) -> None:
+    lease = owned(writer, database)
+    database.next = [refused(RESTORED)]
+    with pytest.raises(StateRolledBack):
+        await write(writer)
+    assert lease.lost.is_set()
+    assert lease.rolled_back
+    for call in (write(writer), writer.rpc("clear_whatsapp_keys", {}), writer.fence()):
+        with pytest.raises(StateRolledBack):
+            await call
+    assert database.numbers == [1]
+    assert database.started == ["Lease._report"]
+
+
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [(raising(StoreUnavailable("away")), StoreUnavailable), (refused(RESTORED), StateRolledBack)],
@@ -268,10 +292,8 @@ async def test_a_refusal_says_what_stands_against_the_write(
     writer: Writer, database: Database
 ) -> None:
     lease = owned(writer, database)
-    database.next = [refused(LATE), refused(RESTORED), refused(LEASE_REFUSED)]
+    database.next = [refused(LATE), refused(LEASE_REFUSED)]
     with pytest.raises(WriteRefused, match="later request"):
-        await write(writer)
-    with pytest.raises(StateRolledBack):
         await write(writer)
     assert not lease.lost.is_set()
     with pytest.raises(LeaseLost) as raised:
@@ -280,7 +302,7 @@ async def test_a_refusal_says_what_stands_against_the_write(
     assert lease.lost.is_set()
     with pytest.raises(LeaseLost):
         await write(writer)
-    assert database.numbers == [1, 2, 3]
+    assert database.numbers == [1, 2]
 
 
 async def test_without_a_lease_none_is_lost(writer: Writer, database: Database) -> None:

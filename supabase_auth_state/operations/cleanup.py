@@ -10,19 +10,26 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigurationError, LeaseHeld, SupabaseAuthStateError
-from .leases.lease import acquire_lease
-from .rest.backoff import Timing, delay
-from .rest.client import Rest, open_rest
-from .rest.connection import Place
-from .rest.opening import AsyncOnly
+from supabase_auth_state.errors import (
+    ConfigurationError,
+    LeaseHeld,
+    SchemaMissing,
+    SupabaseAuthStateError,
+)
+from supabase_auth_state.leases.lease import acquire_lease
+from supabase_auth_state.rest.backoff import Timing, delay
+from supabase_auth_state.rest.client import Rest, open_rest
+from supabase_auth_state.rest.connection import Place
+from supabase_auth_state.rest.opening import AsyncOnly
+
+from .statistics import recount
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
     from supabase import AsyncClient
     from typing_extensions import Self
 
-    from .config import Settings
+    from supabase_auth_state.config import Settings
 
 log = logging.getLogger("supabase_auth_state")
 
@@ -61,7 +68,7 @@ async def run_cleanup(
     stopping: asyncio.Event | None = None,
     timing: Timing | None = None,
 ) -> CleanupReport:
-    """Delete every expired row, in small transactions, and measure what is left.
+    """Delete every expired row, in small transactions, and count what is left of every company.
 
     Args:
         rest: where the database is.
@@ -89,10 +96,25 @@ async def run_cleanup(
             )
             deleted += batch
             complete = batch == 0
+        run = {
+            "p_owner": lease.owner,
+            "p_deleted": deleted,
+            "p_complete": complete,
+            "p_seconds": now() - started,
+        }
+        await _keep_statistics(rest, run, stopping)
     finally:
         await lease.release()
     stats = await _storage_stats(rest) if complete else None
     return CleanupReport(deleted, complete, now() - started, stats)
+
+
+async def _keep_statistics(rest: Rest, run: Mapping[str, Any], stopping: asyncio.Event) -> None:
+    try:
+        await rest.rpc("record_whatsapp_cleanup", run)
+        await recount(rest, stopping=stopping)
+    except SchemaMissing as error:
+        log.info("clean-up: no statistics are kept: %s", error)
 
 
 async def _storage_stats(rest: Rest) -> Mapping[str, Any]:

@@ -1,0 +1,55 @@
+"""``reinstate``: let pools connect a company again that they leave alone."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from .console import Console
+from .exits import DONE
+from .parsing import Commands, add_command, add_company
+
+
+def add_parsers(commands: Commands) -> None:
+    """Add the parser of this command."""
+    parser = add_command(
+        commands,
+        "reinstate",
+        run_reinstate,
+        summary="let pools connect a company again that was logged out, banned or replaced",
+        description="""\
+End what SessionPool has noted about a company: the quarantine after 401, 403 and 406, or the long
+pause after 440 and the like. All machines obey within half a minute. Link the device again first,
+or stop the other connection: the next attempt fails as the last one did otherwise.""",
+    )
+    add_company(parser)
+
+
+async def run_reinstate(args: argparse.Namespace, console: Console) -> int:
+    """End a company's pause."""
+    from supabase_auth_state.pool.pauses import reinstate_company
+    from supabase_auth_state.rest.client import using_rest
+
+    async with using_rest() as rest:
+        pauses = await reinstate_company(rest, args.company)
+    console.result(_Reinstated(args.company, pauses.get(args.company)))
+    return DONE
+
+
+class _Reinstated:
+    """The pause that was ended, for printing."""
+
+    def __init__(self, company_id: str, pause: Mapping[str, Any] | None) -> None:
+        self._company_id = company_id
+        self._pause = pause
+
+    def as_json(self) -> dict[str, Any]:
+        return {"company_id": self._company_id, "pause": self._pause}
+
+    def __str__(self) -> str:
+        company = f"company {self._company_id!r}"
+        if self._pause is None:
+            return f"{company} was not left alone by any pool"
+        code, reason, by = (self._pause[name] for name in ("code", "reason", "noted_by"))
+        return f"{company} is reinstated; it was left alone after {code}, {reason} (noted by {by})"

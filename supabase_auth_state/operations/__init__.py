@@ -1,0 +1,1 @@
+"""Running it: statistics, capacity, alerts and metrics."""

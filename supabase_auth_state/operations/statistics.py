@@ -1,0 +1,490 @@
+"""What the database holds, how it grows and who owns it, without a look at every row.
+
+Every function answers from counts that the database keeps. Times are seconds since 1970, on the
+database's clock. The SQL is in ``supabase/migrations/20261127132000_whatsapp_statistics.sql``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict, cast
+
+from supabase_auth_state.rest.client import Rest
+
+Sort = Literal["company_id", "bytes", "rows", "last_write", "pre_keys"]
+"""By what a page of companies may be sorted."""
+
+
+class TypeCount(TypedDict):
+    """Rows of one key type.
+
+    Attributes:
+        rows: how many.
+        bytes: their size, without indexes and dead rows.
+        expired: how many could be deleted when they were counted.
+    """
+
+    rows: int
+    bytes: int
+    expired: int
+
+
+class KeyCounts(TypedDict):
+    """All keys.
+
+    Attributes:
+        rows: how many.
+        bytes: their size, without indexes and dead rows.
+        by_type: the same by key type.
+    """
+
+    rows: int
+    bytes: int
+    by_type: Mapping[str, TypeCount]
+
+
+class TableStorage(TypedDict):
+    """A table on the disk.
+
+    Attributes:
+        heap: bytes of its rows, dead ones and unused space included.
+        toast: bytes of values that are stored apart.
+        indexes: bytes of its indexes.
+        live_rows: rows, as the database estimates them.
+        dead_rows: old versions of rows that vacuum has not removed, as the database estimates them.
+    """
+
+    heap: int
+    toast: int
+    indexes: int
+    live_rows: int
+    dead_rows: int
+
+
+class Storage(TypedDict):
+    """What is on the disk now.
+
+    Attributes:
+        keys: the table ``whatsapp_keys``.
+        auth: the table ``whatsapp_auth``.
+        other_tables: bytes of our other tables.
+        database: bytes of the database, everything in it included.
+    """
+
+    keys: TableStorage
+    auth: TableStorage
+    other_tables: int
+    database: int
+
+
+class LeaseActivity(TypedDict):
+    """What happened to leases.
+
+    Attributes:
+        acquired_last_hour: how many were acquired in the last hour.
+        taken_over_last_hour: how many of them from an owner that had not given them back.
+    """
+
+    acquired_last_hour: int
+    taken_over_last_hour: int
+
+
+class CleanupRun(TypedDict):
+    """A run of the clean-up.
+
+    Attributes:
+        finished_at: when it ended.
+        owner: which process it was, or ``pg_cron``.
+        deleted: rows deleted.
+        complete: whether every expired row was deleted.
+        seconds: how long it took.
+    """
+
+    finished_at: float
+    owner: str
+    deleted: int
+    complete: bool
+    seconds: float
+
+
+class TrafficSum(TypedDict):
+    """Requests of one kind.
+
+    Attributes:
+        requests: how many.
+        sent: bytes sent, with headers.
+        received: bytes received, with headers: what Supabase counts as egress.
+    """
+
+    requests: int
+    sent: int
+    received: int
+
+
+class Overview(TypedDict):
+    """The whole at a glance.
+
+    Attributes:
+        time: the database's time.
+        refreshed_at: how old ``companies``, ``owned``, ``keys``, ``creds_bytes`` and the two rates
+            are; None before the first refresh.
+        recounted_at: when the last count of every company began; None before the first, when the
+            counts are of a part only.
+        companies: companies with creds or keys.
+        owned: companies with a live lease.
+        keys: rows and bytes of keys.
+        creds_bytes: size of all creds.
+        expired: keys whose time is over, counted now; 10,000 stands for any larger number.
+        oldest_expired: when the time of the oldest of them was over, or None.
+        storage: sizes on the disk, measured now.
+        commits_per_minute: requests that wrote, between the last two refreshes; None when unknown.
+        key_rows_per_minute: rows of keys written or deleted, likewise.
+        leases: acquisitions and take-overs, counted now.
+        cleanup: the last run of the clean-up, or None.
+        traffic: requests and bytes of the last 30 days by kind of request, as the processes that
+            tell them have counted. An estimate.
+        events: what the processes have met in the last 15 minutes, by name.
+        alerts: the state of every rule that has one.
+    """
+
+    time: float
+    refreshed_at: float | None
+    recounted_at: float | None
+    companies: int
+    owned: int
+    keys: KeyCounts
+    creds_bytes: int
+    expired: int
+    oldest_expired: float | None
+    storage: Storage
+    commits_per_minute: float | None
+    key_rows_per_minute: float | None
+    leases: LeaseActivity
+    cleanup: CleanupRun | None
+    traffic: Mapping[str, TrafficSum]
+    events: Mapping[str, int]
+    alerts: Mapping[str, Mapping[str, Any]]
+
+
+class Company(TypedDict):
+    """One company, in a page of them.
+
+    Attributes:
+        company_id: the company.
+        counted_at: how old the counts are; owner and lease are those of now.
+        has_creds: whether it has creds.
+        client_family: which clients understand its values, or None without creds.
+        created_at: when its creds were stored first, or None without creds.
+        last_write: when a value of it was changed last, as of ``counted_at``.
+        rows: how many keys it has.
+        bytes: their size, without indexes and dead rows.
+        creds_bytes: the size of its creds.
+        expired: keys whose time is over.
+        pre_keys: how many pre-keys it has.
+        by_type: rows, bytes and expired rows by key type.
+        owner: who has acquired it last and not given it back, or None.
+        lease_until: when that lease ends or has ended, or None.
+        live: whether the lease is live.
+        token: the number of the lease.
+        lapses: how often a lease ran out before its owner renewed it.
+    """
+
+    company_id: str
+    counted_at: float
+    has_creds: bool
+    client_family: str | None
+    created_at: float | None
+    last_write: float
+    rows: int
+    bytes: int
+    creds_bytes: int
+    expired: int
+    pre_keys: int
+    by_type: Mapping[str, TypeCount]
+    owner: str | None
+    lease_until: float | None
+    live: bool
+    token: int
+    lapses: int
+
+
+class LeaseRecord(TypedDict):
+    """A time during which a company was owned.
+
+    Attributes:
+        token: the number of the lease.
+        owner: who owned the company.
+        acquired_at: from when.
+        released_at: until when, or None when the lease is live or was never given back.
+        taken_from: the owner before, when it had not given the company back, or None.
+    """
+
+    token: int
+    owner: str
+    acquired_at: float
+    released_at: float | None
+    taken_from: str | None
+
+
+class CompanyOverview(Company):
+    """One company, counted now.
+
+    Attributes:
+        time: the database's time.
+        leases: its last 200 leases, latest first.
+    """
+
+    time: float
+    leases: Sequence[LeaseRecord]
+
+
+class CompaniesPage(TypedDict):
+    """A page of companies.
+
+    Attributes:
+        time: the database's time.
+        companies: the companies, in the order asked for.
+        after: what to ask for to get the next page, or None on the last one.
+    """
+
+    time: float
+    companies: Sequence[Company]
+    after: Sequence[Any] | None
+
+
+class Day(TypedDict):
+    """The last statistics of one day.
+
+    Attributes:
+        day: the day in UTC, as ``2026-11-27``.
+        taken_at: when.
+        companies: companies with creds or keys.
+        rows: how many keys.
+        bytes: their size, without indexes and dead rows.
+        creds_bytes: the size of all creds.
+        by_type: rows and bytes by key type.
+        storage: sizes on the disk.
+    """
+
+    day: str
+    taken_at: float
+    companies: int
+    rows: int
+    bytes: int
+    creds_bytes: int
+    by_type: Mapping[str, Mapping[str, int]]
+    storage: Storage
+
+
+class Worker(TypedDict):
+    """A process that owns companies now.
+
+    Attributes:
+        owner: how the process names itself.
+        companies: how many it owns.
+        since: when it acquired the first of them.
+        until: when the first of its leases ends unless it is renewed.
+    """
+
+    owner: str
+    companies: int
+    since: float
+    until: float
+
+
+class Extremes(TypedDict):
+    """Companies at one end.
+
+    Attributes:
+        count: how many, at most 1,000.
+        companies: the first of them.
+    """
+
+    count: int
+    companies: Sequence[str]
+
+
+class PreKeyExtremes(TypedDict):
+    """Companies with few and with many pre-keys.
+
+    Attributes:
+        low: those with few.
+        high: those with many.
+    """
+
+    low: Extremes
+    high: Extremes
+
+
+class Refresh(TypedDict):
+    """What a refresh did.
+
+    Attributes:
+        refreshed: False when it was done less than a minute ago, or is being done now.
+        counted: how many companies were counted.
+        left: whether there are more to count.
+    """
+
+    refreshed: bool
+    counted: int
+    left: bool
+
+
+async def refresh(rest: Rest, *, companies: int = 500, every: float = 60.0) -> Refresh:
+    """Count the companies that were written since they were counted.
+
+    Any number of processes may ask: it is done once in ``every`` seconds. It takes about 0.3 ms a
+    company, beside the writes and never before them.
+
+    Args:
+        rest: where the database is.
+        companies: the most companies to count.
+        every: seconds since the last refresh before which nothing is done.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    return cast(
+        "Refresh",
+        await rest.rpc(
+            "refresh_whatsapp_statistics",
+            {"p_companies": companies, "p_every": every},
+            is_right=_has("refreshed"),
+        ),
+    )
+
+
+async def recount(
+    rest: Rest, *, companies: int = 500, stopping: asyncio.Event | None = None
+) -> bool:
+    """Count every company, page by page; return whether it came to the end.
+
+    Args:
+        rest: where the database is.
+        companies: how many companies a page has.
+        stopping: when it is set, the count ends after the page under way.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    after: str | None = ""
+    while after is not None:
+        if stopping is not None and stopping.is_set():
+            return False
+        page = await rest.rpc(
+            "recount_whatsapp_statistics",
+            {"p_after": after, "p_companies": companies},
+            is_right=_has("counted"),
+        )
+        after = page["after"]
+    return True
+
+
+async def read_overview(rest: Rest) -> Overview:
+    """Return the whole at a glance.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    return cast("Overview", await rest.rpc("whatsapp_overview", {}, is_right=_has("companies")))
+
+
+async def read_companies(
+    rest: Rest,
+    *,
+    search: str = "",
+    sort: Sort = "company_id",
+    descending: bool = False,
+    after: Sequence[Any] | None = None,
+    limit: int = 50,
+) -> CompaniesPage:
+    """Return a page of companies.
+
+    Args:
+        rest: where the database is.
+        search: how the company_id begins.
+        sort: by what to sort.
+        descending: whether the largest or latest come first.
+        after: ``after`` of the page before, or None for the first page.
+        limit: the most companies of a page, up to 500.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    params = {
+        "p_search": search,
+        "p_sort": sort,
+        "p_descending": descending,
+        "p_after": after,
+        "p_limit": limit,
+    }
+    return cast(
+        "CompaniesPage",
+        await rest.rpc("whatsapp_companies_page", params, is_right=_has("companies")),
+    )
+
+
+async def read_company(rest: Rest, company_id: str) -> CompanyOverview | None:
+    """Return one company, counted now, or None when it has neither creds nor keys.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    return cast(
+        "CompanyOverview | None",
+        await rest.rpc(
+            "whatsapp_company_overview",
+            {"p_company_id": company_id},
+            is_right=lambda found: found is None or found.get("company_id") == company_id,
+        ),
+    )
+
+
+async def read_growth(rest: Rest, *, days: int = 90) -> Sequence[Day]:
+    """Return the last statistics of each day, oldest first.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    return cast(
+        "Sequence[Day]", await rest.rpc("whatsapp_growth", {"p_days": days}, is_right=_is_list)
+    )
+
+
+async def read_workers(rest: Rest, *, limit: int = 200) -> Sequence[Worker]:
+    """Return the processes that own companies now, those with the most first.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    return cast(
+        "Sequence[Worker]",
+        await rest.rpc("whatsapp_workers", {"p_limit": limit}, is_right=_is_list),
+    )
+
+
+async def read_pre_key_extremes(
+    rest: Rest, *, low: int, high: int, limit: int = 20
+) -> PreKeyExtremes:
+    """Return companies that have fewer pre-keys than ``low`` or more than ``high``.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    return cast(
+        "PreKeyExtremes",
+        await rest.rpc(
+            "whatsapp_pre_key_extremes",
+            {"p_low": low, "p_high": high, "p_limit": limit},
+            is_right=_has("low"),
+        ),
+    )
+
+
+def _has(name: str) -> Any:
+    return lambda found: isinstance(found, dict) and name in found
+
+
+def _is_list(found: object) -> bool:
+    return isinstance(found, list)

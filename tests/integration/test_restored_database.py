@@ -1,0 +1,173 @@
+"""A base backup is restored under a running owner: it notices, stops, and saves what it has."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from devstack import LocalStack
+from supabase_auth_state import (
+    AuthState,
+    Rest,
+    Settings,
+    StateRolledBack,
+    import_folder,
+    open_rest,
+    use_supabase_auth_state,
+)
+from supabase_auth_state.cli.dashboard import read_dashboard
+from supabase_auth_state.doctor.doctor import diagnose
+from supabase_auth_state.types import KeyRef
+
+SESSION = "15550100001.0"
+GROUP = "120363@g.us"
+
+
+@pytest.fixture(scope="module")
+def own_stack() -> Iterator[LocalStack]:
+    """A stack whose database may be set back."""
+    with LocalStack.start() as started:
+        yield started
+
+
+@pytest.fixture
+async def rest(own_stack: LocalStack) -> AsyncIterator[Rest]:
+    opened = open_rest(
+        Settings(own_stack.url, own_stack.service_role_key, timeout=10, give_up_after=10)
+    )
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def company_id() -> str:
+    return f"restored-{uuid.uuid4().hex}"
+
+
+class Backup:
+    """A cold copy of PostgreSQL's data directory."""
+
+    def __init__(self, stack: LocalStack, folder: Path) -> None:
+        self._stack = stack
+        self._copy = folder / "backup"
+
+    def take(self) -> None:
+        """Copy the directory while the server stands still."""
+        self._stack.postgres.stop()
+        subprocess.run(["cp", "-a", str(self._stack.postgres.data), str(self._copy)], check=True)
+        self._stack.postgres.start()
+
+    def restore(self) -> None:
+        """Put the copy in the directory's place."""
+        self._stack.postgres.stop()
+        shutil.rmtree(self._stack.postgres.data)
+        subprocess.run(["cp", "-a", str(self._copy), str(self._stack.postgres.data)], check=True)
+        self._stack.postgres.start()
+
+
+@pytest.fixture
+def backup(own_stack: LocalStack, tmp_path: Path) -> Backup:
+    return Backup(own_stack, tmp_path)
+
+
+def session(number: int) -> dict[str, Any]:
+    return {"session": {SESSION: {"_sessions": {}, "version": f"v{number}"}}}
+
+
+def opened(rest: Rest, company_id: str, ttl: float = 60, **more: Any) -> Any:
+    return use_supabase_auth_state(company_id, client=rest, lease=True, lease_ttl=ttl, **more)
+
+
+async def test_an_owner_notices_stops_and_saves_what_it_remembers(
+    own_stack: LocalStack, rest: Rest, company_id: str, backup: Backup, tmp_path: Path
+) -> None:
+    auth: AuthState = await opened(rest, company_id)
+    await auth.keys.set({**session(1), "pre-key": {}, "sender-key-memory": {GROUP: {"a": True}}})
+    await asyncio.to_thread(backup.take)
+    await auth.keys.set(session(2))
+    auth.creds["nextPreKeyId"] = 31
+    await auth.save_creds()
+    await asyncio.to_thread(backup.restore)
+
+    for write in (auth.keys.set(session(3)), auth.keys.clear(), auth.save_creds()):
+        with pytest.raises(StateRolledBack):
+            await write
+    with pytest.raises(StateRolledBack):  # the database's value is not the last one
+        await auth.keys.get("session", [SESSION])
+    assert auth.lease is not None
+    assert auth.lease.lost.is_set()
+    assert await auth.save_remembered(tmp_path / "saved") == 2
+    await auth.close()
+
+    report = await diagnose(rest, company_id)
+    assert report.damaged
+    assert report.rolled_back_at is not None
+    assert "set back to an earlier moment" in str(report)
+    [shown] = [
+        each
+        for each in (await read_dashboard(rest, companies=9, now=0)).companies
+        if each.company_id == company_id
+    ]
+    assert shown.rolled_back_at is not None
+
+    # What it remembered, over what the backup has: the state of the last acknowledged write.
+    with psycopg.connect(own_stack.db_url, autocommit=True) as db:
+        db.execute("update whatsapp_leases set expires_at = now()")
+    await import_folder(tmp_path / "saved", company_id, client=rest, force=True, quiet_for=0)
+    await rest.about("settle_whatsapp_restored", company_id)
+    assert (await diagnose(rest, company_id)).rolled_back_at is None
+    async with opened(rest, company_id) as again:
+        assert again.creds["nextPreKeyId"] == 31
+        assert await again.keys.get("session", [SESSION]) == session(2)["session"]
+        assert await again.keys.get("sender-key-memory", [GROUP]) == {GROUP: {"a": True}}
+
+
+async def test_an_owner_that_only_reads_notices_when_it_renews_its_lease(
+    rest: Rest, company_id: str, backup: Backup
+) -> None:
+    auth: AuthState = await opened(rest, company_id, ttl=2)
+    await asyncio.to_thread(backup.take)
+    await auth.keys.set({**session(7), "sender-key-memory": {GROUP: {"b": True}}})
+    await asyncio.to_thread(backup.restore)
+    assert auth.lease is not None
+    await asyncio.wait_for(auth.lease.lost.wait(), 60)
+    assert auth.lease.rolled_back
+    assert auth.keys.remembered() == {
+        KeyRef("session", SESSION): session(7)["session"][SESSION],
+        KeyRef("sender-key-memory", GROUP): {"b": True},
+    }
+    await auth.close()
+
+
+async def test_an_owner_whose_token_was_forgotten_and_given_again_writes_nothing(
+    own_stack: LocalStack, rest: Rest, company_id: str, backup: Backup
+) -> None:
+    await asyncio.to_thread(backup.take)
+    first: AuthState = await opened(rest, company_id, create=True)
+    await asyncio.to_thread(backup.restore)
+    second: AuthState = await opened(rest, company_id)
+    assert first.lease is not None
+    assert second.lease is not None
+    assert first.lease.token == second.lease.token
+    with pytest.raises(StateRolledBack):
+        await first.keys.set(session(1))
+    await second.keys.set(session(2))
+    for auth in (first, second):
+        await auth.close()
+    assert await stored_version(own_stack, company_id) == "v2"
+
+
+async def stored_version(stack: LocalStack, company_id: str) -> str:
+    with psycopg.connect(stack.db_url) as db:
+        [found] = db.execute(
+            "select value ->> 'version' from whatsapp_keys where company_id = %s", [company_id]
+        ).fetchall()
+    return str(found[0])
