@@ -10,8 +10,7 @@ from typing import Any
 import orjson
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec import Sealing, is_revived, is_sealed
-from supabase_auth_state.codec.sealing import CREDS
+from supabase_auth_state.codec import CREDS_REF, Sealing, is_revived, is_sealed
 from supabase_auth_state.errors import CodecError, SealedValueError, StateRolledBack
 from supabase_auth_state.leases.lease import Lease
 from supabase_auth_state.leases.writer import Writer
@@ -349,7 +348,7 @@ class SupabaseKeyStore:
         elif change.creds is not None:
             row = {
                 "company_id": self._company_id,
-                "creds": orjson.Fragment(sealing.seal_text(CREDS, change.creds)),
+                "creds": orjson.Fragment(sealing.seal_text(CREDS_REF, change.creds)),
                 "client_family": self._family,
             }
             await self._writer.upsert(
