@@ -63,6 +63,14 @@ demo: setup ## A Baileys folder into a local Supabase and back, opened by real B
 bench: setup $(VENV)/.installed-bench ## Measure beside the alternatives; prints a table, draws plots
 	$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: statistics
+statistics: setup ## What looking at 10,000 companies costs, and counting them: docs/operations.md
+	$(BIN)/python -m benchmarks.operations $(ARGS)
+
+.PHONY: prometheus
+prometheus: setup ## Load the Grafana dashboard's and rules' expressions into a real Prometheus
+	$(BIN)/python -m grafana
+
 .PHONY: faults
 faults: setup ## Two minutes of random faults; ARGS="--faults 10000 --seed 1" for more, or the same again
 	$(BIN)/python -m faults $(ARGS)
