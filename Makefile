@@ -98,6 +98,10 @@ lock: ## Renew constraints.txt and every package-lock.json
 	mv .devstack/lock/constraints.txt constraints.txt
 	for project in $(NODE_PROJECTS); do npm install --package-lock-only --prefix $$project || exit 1; done
 
+.PHONY: types
+types: setup ## Renew the types of the tables' rows, by the Supabase CLI
+	$(BIN)/python -m devstack.row_types
+
 .PHONY: clean
 clean: ## Remove everything that was installed or built
 	rm -rf $(VENV) $(NODE_PROJECTS:%=%/node_modules) .devstack build dist site
