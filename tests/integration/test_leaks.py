@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from supabase_auth_state.cleanup import run_cleanup
 
 from devstack import Stack
 from supabase_auth_state import (
@@ -35,7 +36,6 @@ from supabase_auth_state import (
     restore_version,
     use_supabase_auth_state,
 )
-from supabase_auth_state.cleanup import run_cleanup
 from supabase_auth_state.cli.dashboard import read_dashboard
 
 PIECE = 10
