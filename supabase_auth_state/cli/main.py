@@ -32,6 +32,7 @@ def build_parser(*, json: bool = False) -> Parser:
         doctor,
         folders,
         leases,
+        metrics,
         migrations,
         overview,
         reinstate,
@@ -49,7 +50,7 @@ def build_parser(*, json: bool = False) -> Parser:
     add_verbosity(parser, default=0)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     groups = (
-        *(folders, restore, delete, cleanup, overview, capacity, alerts),
+        *(folders, restore, delete, cleanup, overview, capacity, alerts, metrics),
         *(doctor, leases, reinstate, migrations),
     )
     for group in groups:
