@@ -28,6 +28,7 @@ def build_parser(*, json: bool = False) -> Parser:
         alerts,
         capacity,
         cleanup,
+        dashboard,
         delete,
         doctor,
         folders,
@@ -50,7 +51,8 @@ def build_parser(*, json: bool = False) -> Parser:
     add_verbosity(parser, default=0)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     groups = (
-        *(folders, restore, delete, cleanup, overview, capacity, alerts, metrics),
+        *(folders, restore, delete, cleanup, overview, dashboard),
+        *(capacity, alerts, metrics),
         *(doctor, leases, reinstate, migrations),
     )
     for group in groups:

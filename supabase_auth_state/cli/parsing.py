@@ -131,6 +131,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    """Return a port of TCP, 0 for a free one."""
+    if not text.isascii() or not text.isdigit() or not int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a port")
+    return int(text)
+
+
 def days(text: str) -> float:
     """Return a number of days, from 0 to a thousand years."""
     try:
