@@ -37,7 +37,7 @@ _MOST_COMPANIES = 500
 class Pool(Protocol):
     """A `SessionPool`, as far as metrics go."""
 
-    def status(self) -> Mapping[str, Any]:
+    def status(self) -> Mapping[str, str]:
         """Return the state of every company."""
         ...
 
@@ -80,7 +80,7 @@ class ProcessMetrics:
         yield _gauge("leases_held", "Leases that this process renews.", leases_held())
         states: Counter[str] = Counter()
         for pool in self._pools:
-            states.update(str(status.state) for status in pool.status().values())
+            states.update(pool.status().values())
         pooled = _gauge("pool_companies", "Companies of the pool by state.", labels=["state"])
         for state, count in sorted(states.items()):
             pooled.add_metric([state], count)

@@ -23,6 +23,7 @@ from supabase_auth_state.operations.receivers import (
     TIME_HEADER,
     signature,
 )
+from supabase_auth_state.operations.statistics import recount
 from supabase_auth_state.rest.backoff import Timing
 
 SECRET = "the-shared-secret"
@@ -73,7 +74,7 @@ async def server() -> AsyncIterator[Server]:
     found = Server()
     app = web.Application()
     app.router.add_post("/{place}", found.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -207,10 +208,9 @@ async def test_a_dead_receiver_loses_nothing_and_delays_no_other(
 async def test_messages_name_companies_only_when_that_is_allowed(
     world: World, server: Server, tmp_path: Path
 ) -> None:
-    world.db.execute(
-        "insert into whatsapp_company_statistics values ('named-company', now(), true, 'baileys', "
-        "now(), now(), 1, 1, 1, 0, 1, '{}') on conflict do nothing"
-    )
+    world.db.execute("set whatsapp_auth.maintenance = 'on'")
+    world.db.execute("insert into whatsapp_auth (company_id, creds) values ('named-company', '{}')")
+    await recount(world.rest)
     quick = '[rules.pre_keys_low]\nfor = "0s"\n'
     for named, seen in (("false", False), ("true", True)):
         world.db.execute("truncate whatsapp_alerts, whatsapp_alert_messages")
@@ -219,7 +219,8 @@ async def test_messages_name_companies_only_when_that_is_allowed(
         await look(world, world.process(config))
         assert ("pre_keys_low", "firing") in server.messages
         assert any(b"named-company" in body for _, body in server.taken) is seen
-    world.db.execute("delete from whatsapp_company_statistics")
+    world.db.execute("delete from whatsapp_auth")
+    await recount(world.rest)
 
 
 async def test_a_database_that_is_away_is_told_and_that_it_is_back(
