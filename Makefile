@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := dev,waeys,pyaileys
+EXTRAS := dev,waeys,pyaileys,dashboard
 NODE_PROJECTS := devstack tests/node examples/node lint
 
 # Tests start hundreds of commands, which compile the package again wherever bytecode is not kept.

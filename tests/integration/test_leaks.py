@@ -36,7 +36,7 @@ from supabase_auth_state import (
     restore_version,
     use_supabase_auth_state,
 )
-from supabase_auth_state.cli.dashboard import read_dashboard
+from supabase_auth_state.cli.top import read_dashboard
 from supabase_auth_state.operations.cleanup import run_cleanup
 
 PIECE = 10

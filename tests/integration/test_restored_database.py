@@ -24,7 +24,7 @@ from supabase_auth_state import (
     open_rest,
     use_supabase_auth_state,
 )
-from supabase_auth_state.cli.dashboard import read_dashboard
+from supabase_auth_state.cli.top import read_dashboard
 from supabase_auth_state.doctor.doctor import diagnose
 from supabase_auth_state.types import KeyRef
 
