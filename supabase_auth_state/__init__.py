@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .errors import FamilyMismatch as FamilyMismatch
     from .errors import FolderError as FolderError
     from .errors import InvalidRequest as InvalidRequest
+    from .errors import JournalError as JournalError
     from .errors import LeaseError as LeaseError
     from .errors import LeaseHeld as LeaseHeld
     from .errors import LeaseLost as LeaseLost
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .errors import PoolError as PoolError
     from .errors import ProjectRestricted as ProjectRestricted
     from .errors import SchemaMissing as SchemaMissing
+    from .errors import SealedValueError as SealedValueError
     from .errors import SessionBackoff as SessionBackoff
     from .errors import StateRolledBack as StateRolledBack
     from .errors import StoreError as StoreError
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from .pool.session_pool import SessionPool as SessionPool
     from .rest.client import Rest as Rest
     from .rest.client import open_rest as open_rest
+    from .store.journal import Journal as Journal
     from .store.key_store import SupabaseKeyStore as SupabaseKeyStore
     from .transfer.between_projects import TransferReport as TransferReport
     from .transfer.between_projects import transfer_company as transfer_company
@@ -90,10 +93,10 @@ __version__ = "0.3.0"
 _ERRORS = (
     "AccessDenied", "CodecError", "CompanyMoved", "CompanyNotFound", "CompanyQuarantined",
     "ConfigurationError", "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest",
-    "LeaseError", "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError",
-    "ProjectRestricted", "SchemaMissing", "SessionBackoff", "StateRolledBack", "StoreError",
-    "StoreUnavailable", "SupabaseAuthStateError", "UnfinishedImport", "UnreadKeyError",
-    "VerificationFailed", "VersionNotRestorable", "WriteRefused",
+    "JournalError", "LeaseError", "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError",
+    "ProjectRestricted", "SchemaMissing", "SealedValueError", "SessionBackoff", "StateRolledBack",
+    "StoreError", "StoreUnavailable", "SupabaseAuthStateError", "UnfinishedImport",
+    "UnreadKeyError", "VerificationFailed", "VersionNotRestorable", "WriteRefused",
 )  # fmt: skip
 
 # Loaded when first asked for: the HTTP client alone takes longer to import than `--help` may take.
@@ -112,6 +115,7 @@ _HOMES = {
     "ImportEachReport": "transfer.import_each",
     "ImportOutcome": "transfer.import_each",
     "ImportReport": "transfer.import_folder",
+    "Journal": "store.journal",
     "Lease": "leases.lease",
     "PurgeReport": "transfer.purge",
     "Rest": "rest.client",

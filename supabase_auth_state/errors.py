@@ -3,12 +3,14 @@
     SupabaseAuthStateError
     ├── ConfigurationError        a URL, a key or a company_id is missing or of the wrong kind
     ├── CodecError                a value cannot be encoded, or a stored one cannot be decoded
+    │   └── SealedValueError      a sealed value cannot be opened with the keys that are given
     ├── FolderError               a folder is not what Baileys writes, or is not safe to write
     ├── FamilyMismatch            the rows belong to another kind of client
     ├── NewerState                a copy would lose what the database holds
     ├── DuplicateDevice           another company is the same linked device
     ├── VerificationFailed        what was copied does not read back as it was
     ├── UnreadKeyError            a write over rows whose last read failed
+    ├── JournalError              writes that waited cannot be kept, or not be written any more
     ├── CompanyNotFound           the company has no creds, and none were to be made
     ├── UnfinishedImport          the company has keys and no creds
     ├── VersionNotRestorable      no such version is kept, or it is another linked device
@@ -36,6 +38,7 @@ rows) or an API key.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 _MAX_NAME = 80
 
@@ -105,6 +108,38 @@ class CodecError(SupabaseAuthStateError):
         if self.path:
             where.append(f"at {place(self.path)}")
         return f"{', '.join(where)}: {self.reason}" if where else self.reason
+
+
+class SealedValueError(CodecError):
+    """A value is sealed, and the keys that are given do not open it.
+
+    It is stored and stays stored: a row of which this was raised is not written over.
+
+    Attributes:
+        sealed_with: the id of the key that it says it is sealed with.
+        missing: whether no key of this id was given. If one was, it is another key, or the value
+            was changed or moved to this row.
+    """
+
+    def __init__(
+        self,
+        sealed_with: str,
+        *,
+        missing: bool,
+        company_id: str | None = None,
+        key_type: str | None = None,
+        key_id: str | None = None,
+    ) -> None:
+        self.sealed_with = sealed_with
+        self.missing = missing
+        name = printable(sealed_with)
+        reason = (
+            f"is sealed with the key {name!r}, which is not in SUPABASE_AUTH_STATE_KEYS"
+            if missing
+            else f"does not open with the key {name!r}: it is another key than the one it was "
+            "sealed with, or the row was changed or is that of another value"
+        )
+        super().__init__(reason, company_id=company_id, key_type=key_type, key_id=key_id)
 
 
 class FolderError(SupabaseAuthStateError):
@@ -262,6 +297,18 @@ class UnfinishedImport(SupabaseAuthStateError):
             "import again to finish it; or, to link a new device, delete the company first "
             f"(supabase-auth-state delete --company {company_id})"
         )
+
+
+class JournalError(SupabaseAuthStateError):
+    """A journal of waiting writes cannot be used, or its writes may not be written any more.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, message: str, *, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class VersionNotRestorable(SupabaseAuthStateError):

@@ -99,7 +99,10 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_version bigint := public.whatsapp_next_version(old.company_id);
+  -- As whatsapp_next_version says; a function in SQL is planned at every call, which is half the price of a save.
+  v_version bigint := 1 + greatest(0,
+    (select max(h.version) from public.whatsapp_creds_history h where h.company_id = old.company_id),
+    (select max(q.version) from public.whatsapp_quarantine q where q.company_id = old.company_id));
   v_day int := (old.updated_at at time zone 'UTC')::date - date '2000-01-01';
 begin
   insert into public.whatsapp_creds_history (company_id, slot, version, creds, client_family, saved_at, replaced_at)

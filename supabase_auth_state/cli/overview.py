@@ -50,6 +50,8 @@ async def run_stats(args: argparse.Namespace, console: Console) -> int:
 
     async with using_rest() as rest:
         stats = await rest.rpc("whatsapp_storage_stats", {"p_companies": args.companies})
+        sealing = await rest.rpc("whatsapp_sealing_stats", {})
+        stats = {**stats, "sealed_with": sealing["keys"], "creds_sealed_with": sealing["creds"]}
     console.result(StorageStats(stats))
     return DONE
 
@@ -65,6 +67,8 @@ class StorageStats:
         return self._stats
 
     def __str__(self) -> str:
+        from supabase_auth_state.transfer.rekey import counts_by_key
+
         from .tables import human_bytes, table
 
         stats = self._stats
@@ -75,6 +79,9 @@ class StorageStats:
             f"{human_bytes(sum(stats['tables'].values()))}, the whole database "
             f"{human_bytes(stats['database_bytes'])}"
         )
+        sealed = stats.get("sealed_with", {})
+        if any(sealed):
+            summary += f"\n{counts_by_key(sealed)}"
         parts = [summary]
         rows = [(name, *_sizes(counts)) for name, counts in types]
         if rows:
