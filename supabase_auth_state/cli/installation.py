@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -216,13 +217,15 @@ async def _check_migrations(settings: Settings, rest: Rest) -> Check:
     return Check("migrations", True, f"all {len(ours)} of {__version__} are applied{history}")
 
 
+def _first_company(table: str, client: Any) -> Any:
+    return client.from_(table).select("company_id").limit(1)
+
+
 async def _check_grants(rest: Rest) -> Check:
     refused = []
     for table in _TABLES:
         try:
-            await rest.select(
-                table, lambda client, table=table: client.from_(table).select("company_id").limit(1)
-            )
+            await rest.select(table, partial(_first_company, table))
         except StoreError:
             refused.append(table)
     if refused:

@@ -39,6 +39,7 @@ KEYS: Any = {
 TABLES = [
     "whatsapp_auth", "whatsapp_keys", "whatsapp_creds_history", "whatsapp_quarantine",
     "whatsapp_quarantine_keys", "whatsapp_pauses", "whatsapp_leases", "whatsapp_writers",
+    "whatsapp_lease_history", "whatsapp_company_statistics",
 ]  # fmt: skip
 
 
@@ -330,6 +331,7 @@ async def test_erasing_leaves_no_row_in_any_table(
         )
         with pytest.raises(LeaseHeld):
             await erase()
+        db.execute("select public.whatsapp_count_companies(array[%s])", [company_id])
         assert all(count(db, table, company_id) for table in TABLES)
         assert frozen.lease is not None
         # It stands still, and its time runs out.

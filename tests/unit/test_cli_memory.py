@@ -39,4 +39,6 @@ def test_no_option_takes_a_secret() -> None:
                 parsers += action.choices.values()
     assert "--company" in options
     secret = re.compile(r"key|secret|token|password|jwt|url|header")
-    assert [each for each in options if secret.search(each.replace("pre-key", ""))] == []
+    # A project's address is none; what ends in -env names a variable of the environment.
+    named = [each for each in options if not each.endswith("-env") and each != "--to-url"]
+    assert [each for each in named if secret.search(each.replace("pre-key", ""))] == []
