@@ -24,7 +24,6 @@ from typing import Any, TypeAlias
 
 import psycopg
 from psycopg.types.json import Jsonb
-from supabase_auth_state.cleanup import CLEANUP_LEASE, run_cleanup
 
 from devstack import Stack, open_stack
 from supabase_auth_state import Rest, Settings, open_rest

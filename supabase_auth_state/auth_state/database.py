@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec import Sealing
+from supabase_auth_state.codec import CREDS_REF, Sealing
 from supabase_auth_state.codec.creds import init_auth_creds
-from supabase_auth_state.codec.sealing import CREDS
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.config.encryption import Encryption
 from supabase_auth_state.errors import (
@@ -276,7 +275,7 @@ async def _load_creds(
             raise CompanyNotFound(company_id)
         writer.epoch = found["epoch"]
         encoded = sealing.seal(
-            CREDS, codec.encode_creds(fresh(), company_id=company_id, family=family)
+            CREDS_REF, codec.encode_creds(fresh(), company_id=company_id, family=family)
         )
         # The row that is there counts, whichever process stored it.
         found = await writer.ask(
@@ -310,7 +309,7 @@ async def read_creds(rest: Rest, company_id: str, family: str = codec.BAILEYS) -
 def _decoded(found: Mapping[str, Any], sealing: Sealing, company_id: str, family: str) -> Creds:
     if found["client_family"] != family:
         raise FamilyMismatch(company_id, stored=found["client_family"], wanted=family)
-    creds = sealing.open(CREDS, found["creds"])
+    creds = sealing.open(CREDS_REF, found["creds"])
     return codec.decode_creds(creds, company_id=company_id, family=family)
 
 

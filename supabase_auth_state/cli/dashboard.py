@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.rest.rows import WhatsappAuthRow, WhatsappLeasesRow
 from supabase_auth_state.rest.timestamps import seconds
 
 from .companies import read_all
@@ -122,7 +123,8 @@ async def read_dashboard(rest: Rest, *, companies: int, now: float) -> Dashboard
         StoreError: it refused or did not answer.
     """
     stats = await rest.rpc("whatsapp_storage_stats", {"p_companies": companies})
-    rows = await read_all(rest, "whatsapp_leases", "company_id,owner,expires_at,restored_at")
+    columns = "company_id,owner,expires_at,restored_at"
+    rows = await read_all(rest, "whatsapp_leases", columns, WhatsappLeasesRow)
     leases = {
         row["company_id"]: row
         for row in rows
@@ -135,7 +137,7 @@ async def read_dashboard(rest: Rest, *, companies: int, now: float) -> Dashboard
     }
     saved = {
         row["company_id"]: seconds(row["updated_at"])
-        for row in await read_all(rest, "whatsapp_auth", "company_id,updated_at")
+        for row in await read_all(rest, "whatsapp_auth", "company_id,updated_at", WhatsappAuthRow)
     }
     return Dashboard(
         taken_at=now,
@@ -151,7 +153,7 @@ async def read_dashboard(rest: Rest, *, companies: int, now: float) -> Dashboard
 def _status(
     row: Mapping[str, Any],
     saved: Mapping[str, float],
-    leases: Mapping[str, Mapping[str, Any]],
+    leases: Mapping[str, WhatsappLeasesRow],
     rolled_back: Mapping[str, float],
 ) -> CompanyStatus:
     lease = leases.get(row["company_id"])

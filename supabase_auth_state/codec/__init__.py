@@ -49,12 +49,13 @@ from .display_names import with_storable_names
 from .fast_path import is_revived, plain_texts
 from .json_text import dump_json, parse_json
 from .legacy import read_damaged, unwrap
-from .sealing import SEALED, Sealing, is_sealed, sealed_value_error, sealed_with
+from .sealing import CREDS_REF, SEALED, Sealing, is_sealed, sealed_value_error, sealed_with
 from .sender_key_states import sender_key_of
 from .shapes import CREDS, SHAPED_TYPES, Doubtful, Evidence, Shape, looks_encoded_twice, shape_of
 
 __all__ = [
     "BAILEYS",
+    "CREDS_REF",
     "Evidence",
     "Malformed",
     "Sealing",

@@ -30,7 +30,7 @@ from supabase_auth_state.errors import SealedValueError
 SEALED = "$sealed"
 """The field that a sealed value has and no other value may have."""
 
-CREDS = ("", "")
+CREDS_REF = ("", "")
 """The place of the creds among the keys; no key has an empty type."""
 
 _FORMAT = 1
@@ -74,14 +74,14 @@ class Sealing:
         """Return the JSON text to store for a value.
 
         Args:
-            ref: key type and id, or `CREDS`.
+            ref: key type and id, or `CREDS_REF`.
             text: the value's JSON text.
         """
         if self.seals is None:
             return text
         from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
 
-        device = _device(text) if ref == CREDS else None
+        device = _device(text) if ref == CREDS_REF else None
         place = self._place(ref, self.seals, device)
         nonce = os.urandom(_NONCE_BYTES)
         box = crypto_aead_xchacha20poly1305_ietf_encrypt(
@@ -103,7 +103,7 @@ class Sealing:
         """Return the JSON text of a sealed value.
 
         Args:
-            ref: key type and id, or `CREDS`.
+            ref: key type and id, or `CREDS_REF`.
             sealed: the stored JSON value.
 
         Raises:
@@ -140,7 +140,7 @@ class Sealing:
 
     def _place(self, ref: tuple[str, str], key_id: str, device: str | None) -> bytes:
         """Return what a box is bound to. No part can hold NUL: PostgreSQL's text has none."""
-        role = "creds" if ref == CREDS else "key"
+        role = "creds" if ref == CREDS_REF else "key"
         parts = ("supabase-auth-state", str(_FORMAT), role, key_id, self._company_id, *ref)
         return "\0".join((*parts, device or "")).encode()
 

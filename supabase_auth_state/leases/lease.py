@@ -165,6 +165,7 @@ class Lease:
             return
         if answer["status"] == "restored" or answer.get("writer", self.writer.id) != self.writer.id:
             # A token is given once, unless the database has forgotten that it gave it.
+            self._rest.met("state_rolled_back")
             self.roll_back()
             return
         if answer["status"] != "renewed":

@@ -10,8 +10,7 @@ from typing import Any
 import orjson
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec import Sealing, is_revived, is_sealed
-from supabase_auth_state.codec.sealing import CREDS
+from supabase_auth_state.codec import CREDS_REF, Sealing, is_revived, is_sealed
 from supabase_auth_state.errors import CodecError, SealedValueError, StateRolledBack
 from supabase_auth_state.leases.lease import Lease
 from supabase_auth_state.leases.writer import Writer
@@ -91,6 +90,8 @@ class SupabaseKeyStore:
     async def get(self, type: str, ids: Sequence[str]) -> dict[str, Value]:
         """Return ``{id: value}``; an id that is not stored is absent. Values are the caller's own.
 
+        After an error none of these ids can be written until a later `get` of it has succeeded.
+
         Args:
             type: the key type, e.g. ``"session"``.
             ids: any number of ids, of any characters.
@@ -99,8 +100,6 @@ class SupabaseKeyStore:
             CodecError: a stored value cannot be read for certain.
             SealedValueError: a stored value is sealed, and no key here opens it.
             StoreError: the database refused or did not answer.
-
-            After either, none of these ids can be written until a later `get` of it has succeeded.
         """
         wanted = _checked_ids(type, ids)
         if not self._remembers():
@@ -349,7 +348,7 @@ class SupabaseKeyStore:
         elif change.creds is not None:
             row = {
                 "company_id": self._company_id,
-                "creds": orjson.Fragment(sealing.seal_text(CREDS, change.creds)),
+                "creds": orjson.Fragment(sealing.seal_text(CREDS_REF, change.creds)),
                 "client_family": self._family,
             }
             await self._writer.upsert(

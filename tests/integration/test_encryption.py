@@ -36,7 +36,7 @@ from supabase_auth_state import (
     use_supabase_auth_state,
     verify_folder,
 )
-from supabase_auth_state.codec.sealing import CREDS, Sealing
+from supabase_auth_state.codec.sealing import CREDS_REF, Sealing
 from supabase_auth_state.config.encryption import parse_keys
 from supabase_auth_state.rest.client import using_rest
 from supabase_auth_state.transfer import rekey as rekeying
@@ -283,8 +283,11 @@ async def test_rekey_seals_changes_the_key_and_opens_and_no_value_or_time_change
         return found["keys"], found["creds"]
 
     steps: list[tuple[str, bool, str | None]] = [
-        (K1, False, "k1"), (K1, False, "k1"), (f"{K2},{K1}", False, "k2"), (f"plain,{K2}", True, None),
-    ]  # fmt: skip
+        (K1, False, "k1"),
+        (K1, False, "k1"),
+        (f"{K2},{K1}", False, "k2"),
+        (f"plain,{K2}", True, None),
+    ]
     before: str | None = None
     for keys, opens, wanted in steps:
         report = await rekey(keys, open_all=opens)
@@ -425,7 +428,7 @@ async def test_a_sealed_mapping_does_not_expire_and_an_opened_one_does_again(
 def test_the_device_of_sealed_creds_is_a_hash_of_what_every_contact_knows() -> None:
     creds = json.loads((FOLDER / "creds.json").read_text())
     known = f"{creds['registrationId']}:{creds['signedIdentityKey']['public']['data']}"
-    sealed = Sealing("962302", parse_keys(K1)).seal(CREDS, creds)
+    sealed = Sealing("962302", parse_keys(K1)).seal(CREDS_REF, creds)
     assert base64.b64decode(sealed["device"]) == hashlib.sha256(known.encode()).digest()
 
 

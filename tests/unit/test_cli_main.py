@@ -224,6 +224,7 @@ def test_every_error_of_ours_has_an_exit_code_on_purpose() -> None:
         errors.SupabaseAuthStateError, errors.StoreError, errors.LeaseError, errors.PoolError,
         errors.PoolClosed, errors.SessionBackoff, errors.CompanyQuarantined, errors.UnreadKeyError,
         errors.UnfinishedImport, errors.CompanyNotFound, errors.StateRolledBack,
+        errors.SealedValueError,
         errors.JournalError,
         errors.VersionNotRestorable,
     }  # fmt: skip

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from supabase_auth_state import CodecError, ConfigurationError, SealedValueError, Settings, codec
-from supabase_auth_state.codec.sealing import CREDS, SEALED, Sealing, is_sealed, sealed_with
+from supabase_auth_state.codec.sealing import CREDS_REF, SEALED, Sealing, is_sealed, sealed_with
 from supabase_auth_state.config.encryption import PLAIN, parse_keys
 from tests.sealing import K1, K2, OTHER_K1
 
@@ -63,7 +63,7 @@ def test_a_row_that_was_moved_is_refused(
     refuses(lambda: sealing(company_id=company_id).open(other, stored), secrets=(SECRET,))
     if company_id != other_company:
         refuses(lambda: sealing(company_id=other_company).open(ref, stored), secrets=(SECRET,))
-    creds = sealing(company_id=company_id).seal(CREDS, SESSION)
+    creds = sealing(company_id=company_id).seal(CREDS_REF, SESSION)
     refuses(lambda: sealing(company_id=company_id).open(ref, creds), secrets=(SECRET,))
 
 
