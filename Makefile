@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := dev,waeys,pyaileys
-NODE_PROJECTS := devstack tests/node examples/node
+EXTRAS := dev,waeys,pyaileys,dashboard
+NODE_PROJECTS := devstack tests/node examples/node lint
 
 # Tests start hundreds of commands, which compile the package again wherever bytecode is not kept.
 export PYTHONDONTWRITEBYTECODE :=
@@ -33,10 +33,22 @@ pgtap: setup ## Run supabase/tests by psql and pgTAP, as `supabase test db` does
 	$(BIN)/python -m tests.pgtap
 
 .PHONY: lint
-lint: setup $(VENV)/.installed-bench ## Check style and types
+lint: setup $(VENV)/.installed-bench ## Check style, types, SQL, shell, Markdown and spelling
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/squawk supabase/migrations/*.sql
+	$(BIN)/shellcheck .ci/run
+	$(BIN)/codespell
+	lint/node_modules/.bin/markdownlint-cli2
+
+.PHONY: docs
+docs: $(VENV)/.installed-docs ## Build the documentation into site/; ARGS="serve" shows it while you write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(or $(ARGS),build --strict --quiet)
+
+.PHONY: coverage
+coverage: setup ## Run every test, and fail below the floor of covered lines
+	$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: format
 format: setup ## Let ruff lay out the code, and mend what it can
@@ -50,6 +62,14 @@ demo: setup ## A Baileys folder into a local Supabase and back, opened by real B
 .PHONY: bench
 bench: setup $(VENV)/.installed-bench ## Measure beside the alternatives; prints a table, draws plots
 	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: statistics
+statistics: setup ## What looking at 10,000 companies costs, and counting them: docs/operations.md
+	$(BIN)/python -m benchmarks.operations $(ARGS)
+
+.PHONY: prometheus
+prometheus: setup ## Load the Grafana dashboard's and rules' expressions into a real Prometheus
+	$(BIN)/python -m grafana
 
 .PHONY: faults
 faults: setup ## Two minutes of random faults; ARGS="--faults 10000 --seed 1" for more, or the same again
@@ -72,15 +92,32 @@ crashes: setup ## SIGKILL every command at each of its requests and file operati
 lock: ## Renew constraints.txt and every package-lock.json
 	rm -rf .devstack/lock
 	$(PYTHON) -m venv .devstack/lock
-	.devstack/lock/bin/pip install --quiet -e '.[$(EXTRAS),bench]'
+	.devstack/lock/bin/pip install --quiet -e '.[$(EXTRAS),bench,docs]'
 	head -n 1 constraints.txt > .devstack/lock/constraints.txt
 	.devstack/lock/bin/pip freeze --exclude-editable >> .devstack/lock/constraints.txt
 	mv .devstack/lock/constraints.txt constraints.txt
 	for project in $(NODE_PROJECTS); do npm install --package-lock-only --prefix $$project || exit 1; done
 
+.PHONY: types
+types: setup ## Renew the types of the tables' rows, by the Supabase CLI
+	$(BIN)/python -m devstack.row_types
+
+.PHONY: dist
+dist: setup ## Build the sdist and the wheel, into dist/
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
+.PHONY: packages
+packages: setup ## Install them in clean environments, on every Python and with each extra alone
+	$(BIN)/python -m tests.packages
+
+.PHONY: notes
+notes: ## Print the notes of a release: VERSION=0.4.0
+	@$(BIN)/python -m devstack.release_notes "$(VERSION)"
+
 .PHONY: clean
 clean: ## Remove everything that was installed or built
-	rm -rf $(VENV) $(NODE_PROJECTS:%=%/node_modules) .devstack build dist
+	rm -rf $(VENV) $(NODE_PROJECTS:%=%/node_modules) .devstack build dist site
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/pyvenv.cfg:
@@ -95,6 +132,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 
 # No install scripts: the one that is needed is done by devstack/binaries.py.

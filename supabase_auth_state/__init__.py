@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .doctor.findings import Finding as Finding
     from .errors import AccessDenied as AccessDenied
     from .errors import CodecError as CodecError
+    from .errors import CompanyMoved as CompanyMoved
     from .errors import CompanyNotFound as CompanyNotFound
     from .errors import CompanyQuarantined as CompanyQuarantined
     from .errors import ConfigurationError as ConfigurationError
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from .rest.client import open_rest as open_rest
     from .store.journal import Journal as Journal
     from .store.key_store import SupabaseKeyStore as SupabaseKeyStore
+    from .transfer.between_projects import TransferReport as TransferReport
+    from .transfer.between_projects import transfer_company as transfer_company
     from .transfer.delete import DeleteReport as DeleteReport
     from .transfer.delete import EraseReport as EraseReport
     from .transfer.delete import delete_company as delete_company
@@ -88,9 +91,9 @@ if TYPE_CHECKING:
 __version__ = "0.3.0"
 
 _ERRORS = (
-    "AccessDenied", "CodecError", "CompanyNotFound", "CompanyQuarantined", "ConfigurationError",
-    "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest", "JournalError",
-    "LeaseError", "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError",
+    "AccessDenied", "CodecError", "CompanyMoved", "CompanyNotFound", "CompanyQuarantined",
+    "ConfigurationError", "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest",
+    "JournalError", "LeaseError", "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError",
     "ProjectRestricted", "SchemaMissing", "SealedValueError", "SessionBackoff", "StateRolledBack",
     "StoreError", "StoreUnavailable", "SupabaseAuthStateError", "UnfinishedImport",
     "UnreadKeyError", "VerificationFailed", "VersionNotRestorable", "WriteRefused",
@@ -121,6 +124,7 @@ _HOMES = {
     "Settings": "config",
     "SignalKeyStore": "types",
     "SupabaseKeyStore": "store.key_store",
+    "TransferReport": "transfer.between_projects",
     "VerifyReport": "transfer.verify",
     "Version": "transfer.history",
     "delete_company": "transfer.delete",
@@ -137,6 +141,7 @@ _HOMES = {
     "restore_backup": "transfer.restore",
     "restore_version": "transfer.history",
     "start_automatic_cleanup": "operations.cleanup",
+    "transfer_company": "transfer.between_projects",
     "use_auth_state": "auth_state.feature_flag",
     "use_multi_file_auth_state": "files.multi_file",
     "use_supabase_auth_state": "auth_state.database",

@@ -16,6 +16,7 @@
     ├── VersionNotRestorable      no such version is kept, or it is another linked device
     ├── LeaseError
     │   ├── LeaseHeld             another process owns the company
+    │   │   └── CompanyMoved      the company lives in another project, or is on its way here
     │   └── LeaseLost             this process owned the company and no longer does
     ├── PoolError                 a session pool cannot give a session
     │   ├── CompanyQuarantined    WhatsApp logged the company out or banned it; a person has to act
@@ -349,6 +350,37 @@ class LeaseHeld(LeaseError):
             f"{expires_at or 'its lease ends'} (longer if renewed): stop that process first, "
             "or wait until its lease has expired"
         )
+
+
+ARRIVING = "arriving from "
+MOVED = "moved to "
+
+
+class CompanyMoved(LeaseHeld):
+    """The company is closed here: it lives in another project, or has not wholly come from there.
+
+    Attributes:
+        company_id: the company.
+        owner: the mark that closes it, ``"moved to …"`` or ``"arriving from …"``.
+        project: URL of the other project.
+    """
+
+    def __init__(self, company_id: str, mark: str) -> None:
+        super().__init__(company_id, owner=mark, expires_at=None)
+        if mark.startswith(MOVED):
+            self.project = mark.removeprefix(MOVED)
+            says = (
+                f"lives in the project {self.project} now: use it there, or bring it back with "
+                "`supabase-auth-state transfer` from there"
+            )
+        else:
+            self.project = mark.removeprefix(ARRIVING)
+            says = (
+                f"is on its way here from the project {self.project}: run the same transfer again "
+                "to finish it; or, if it is still open there, use it there and delete what is here "
+                "(supabase-auth-state delete)"
+            )
+        self.args = (f"company {company_id!r} is closed in this project: it {says}",)
 
 
 class LeaseLost(LeaseError):

@@ -14,6 +14,7 @@ from supabase_auth_state.codec.creds import init_auth_creds
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.config.encryption import Encryption
 from supabase_auth_state.errors import (
+    CompanyMoved,
     CompanyNotFound,
     ConfigurationError,
     FamilyMismatch,
@@ -181,6 +182,7 @@ def use_supabase_auth_state(
             aside; or the journal is in use, damaged, or written with another key.
         ConfigurationError: the company_id, the URL or the key is not what it should be.
         LeaseHeld: another process owns the company.
+        CompanyMoved: the company lives in another project now, or is on its way here.
         CompanyNotFound: the company is not stored, and ``create`` is False.
         UnfinishedImport: the company has keys and no creds.
         FamilyMismatch: the rows belong to another kind of client.
@@ -266,6 +268,8 @@ async def _load_creds(
     company_id = writer.company_id
     sealing = await writer.sealing()
     found = await rest.ask("fetch_whatsapp_creds", company_id, {})
+    if found.get("closed"):
+        raise CompanyMoved(company_id, found["closed"])
     if found["creds"] is None and not found["has_keys"]:
         if fresh is None:
             raise CompanyNotFound(company_id)

@@ -29,6 +29,7 @@ def build_parser(*, json: bool = False) -> Parser:
         alerts,
         capacity,
         cleanup,
+        dashboard,
         delete,
         doctor,
         folders,
@@ -39,6 +40,7 @@ def build_parser(*, json: bool = False) -> Parser:
         reinstate,
         rekey,
         restore,
+        transfer,
     )
     from .parsing import JsonParser, Parser, add_verbosity
 
@@ -52,8 +54,8 @@ def build_parser(*, json: bool = False) -> Parser:
     add_verbosity(parser, default=0)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     groups = (
-        *(folders, restore, delete, cleanup, overview, capacity, alerts, metrics),
-        *(doctor, rekey, leases, reinstate, migrations),
+        *(folders, restore, delete, transfer, cleanup, overview, dashboard),
+        *(capacity, alerts, metrics, doctor, rekey, leases, reinstate, migrations),
     )
     for group in groups:
         group.add_parsers(commands)

@@ -6,7 +6,7 @@ import argparse
 
 from .console import Console
 from .exits import DONE
-from .parsing import Commands, add_command
+from .parsing import Commands, add_command, port
 
 
 def add_parsers(commands: Commands) -> None:
@@ -22,7 +22,7 @@ requests. A process of yours serves its cache, commits and pool itself: see docs
 Needs the extra: pip install 'supabase-auth-state[metrics]'.""",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
-    parser.add_argument("--port", type=_port, default=9464, help="port (default: 9464)")
+    parser.add_argument("--port", type=port, default=9464, help="port (default: 9464)")
     parser.add_argument(
         "--company-ids", action="store_true", help="name the largest companies in the metrics"
     )
@@ -43,12 +43,6 @@ async def run_metrics(args: argparse.Namespace, console: Console) -> int:
                 host=args.host,
                 port=args.port,
                 companies=args.company_ids,
-                on_port=lambda port: console.say(f"serving http://{args.host}:{port}/metrics"),
+                on_port=lambda number: console.say(f"serving http://{args.host}:{number}/metrics"),
             )
     return DONE
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a port")
-    return int(text)

@@ -1,4 +1,4 @@
-"""``stats`` and ``dashboard``: what is in the database, and who owns it."""
+"""``stats`` and ``top``: what is in the database, and who owns it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOME = "\x1b[2J\x1b[H"
 def add_parsers(commands: Commands) -> None:
     """Add the parsers of these commands."""
     _add_stats(commands)
-    _add_dashboard(commands)
+    _add_top(commands)
 
 
 def _add_stats(commands: Commands) -> None:
@@ -99,11 +99,11 @@ def _sizes(counts: Mapping[str, Any]) -> tuple[str, str, str]:
     return str(counts["rows"]), human_bytes(counts["bytes"]), str(counts["expired"])
 
 
-def _add_dashboard(commands: Commands) -> None:
+def _add_top(commands: Commands) -> None:
     parser = add_command(
         commands,
-        "dashboard",
-        run_dashboard,
+        "top",
+        run_top,
         summary="companies, rows and leases, live at a terminal",
         description="""\
 The largest companies with their rows, the time their creds were saved, and who owns them until
@@ -117,14 +117,14 @@ it is printed once. It shows nothing secret.""",
     _add_companies(parser, default=_SHOWN)
 
 
-async def run_dashboard(args: argparse.Namespace, console: Console) -> int:
-    """Print the dashboard once, or draw it again and again."""
+async def run_top(args: argparse.Namespace, console: Console) -> int:
+    """Print the largest companies once, or draw it again and again."""
     import asyncio
 
     from supabase_auth_state.operations.cleanup import parse_interval
     from supabase_auth_state.rest.client import using_rest
 
-    from .dashboard import read_dashboard
+    from .top import read_dashboard
 
     pause = parse_interval(args.every)
     at_terminal = is_terminal(sys.stdout) and not console.json

@@ -73,9 +73,11 @@ class SessionPool(AsyncOnly, Generic[S]):
             WhatsApp shows the QR codes of one connection.
         idle_after: seconds without a ``get`` after which a session is closed. Default: never.
             Companies given to ``serve`` are kept.
-        backoff_base, backoff_cap: bounds of the growing pause after a failure, in seconds.
-        yield_base, yield_cap: the same for a company that is left alone, e.g. after another
+        backoff_base: the first pause after a failure, in seconds; pauses double.
+        backoff_cap: the longest pause after failures.
+        yield_base: as ``backoff_base``, for a company that is left alone, e.g. after another
             connection replaced ours.
+        yield_cap: the longest of those.
         timing: clock, sleep and chance, for tests.
     """
 

@@ -80,6 +80,11 @@ class Rest:
         other.encryption = encryption
         return other
 
+    @property
+    def url(self) -> str:
+        """The project's URL."""
+        return self._connection.url.removesuffix("/rest/v1")
+
     async def rpc(
         self,
         function: str,

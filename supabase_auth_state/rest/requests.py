@@ -338,8 +338,8 @@ class Sender:
         )
         self._count(
             what,
-            len(content or b"") + headers_size(all_headers),
-            response.num_bytes_downloaded + headers_size(response.headers),
+            len(content or b"") + headers_size(all_headers.items()),
+            response.num_bytes_downloaded + headers_size(response.headers.raw),
             time.perf_counter() - started,
         )
         return Answer(response.status_code, response.headers, response.content)

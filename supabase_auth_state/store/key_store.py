@@ -90,6 +90,8 @@ class SupabaseKeyStore:
     async def get(self, type: str, ids: Sequence[str]) -> dict[str, Value]:
         """Return ``{id: value}``; an id that is not stored is absent. Values are the caller's own.
 
+        After an error none of these ids can be written until a later `get` of it has succeeded.
+
         Args:
             type: the key type, e.g. ``"session"``.
             ids: any number of ids, of any characters.
@@ -98,8 +100,6 @@ class SupabaseKeyStore:
             CodecError: a stored value cannot be read for certain.
             SealedValueError: a stored value is sealed, and no key here opens it.
             StoreError: the database refused or did not answer.
-
-            After either, none of these ids can be written until a later `get` of it has succeeded.
         """
         wanted = _checked_ids(type, ids)
         if not self._remembers():

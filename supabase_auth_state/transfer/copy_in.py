@@ -80,14 +80,19 @@ class CopyIn:
             plan, _ = await self._plan()
             return plan, None
         async with owned_for(self.rest, self.company_id, purpose) as lease:
-            plan, company = await self._plan()
-            await self.before_writing()
-            backup = await self._back_up(plan, company)
-            if plan.writes:
-                await self._write(lease, plan, company)
-            await self._verify()
-            lease.check()
+            result = await self.run_under(lease)
         await self.check_source()
+        return result
+
+    async def run_under(self, lease: Lease) -> tuple[Plan, Path | None]:
+        """Do what `run` does, under a lease that the caller has."""
+        plan, company = await self._plan()
+        await self.before_writing()
+        backup = await self._back_up(plan, company)
+        if plan.writes:
+            await self._write(lease, plan, company)
+        await self._verify()
+        lease.check()
         return plan, backup
 
     async def _plan(self) -> tuple[Plan, Company]:

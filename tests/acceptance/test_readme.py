@@ -20,12 +20,13 @@ from devstack.migrations import run_cli
 from supabase_auth_state.cli.main import build_parser
 from tests.acceptance.command import Command
 from tests.acceptance.conftest import Sample, command_for
+from tests.docs.blocks import ROOT, blocks_of
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    return [block.code for block in blocks_of("README.md") if block.language == language]
 
 
 def commands() -> list[list[str]]:
@@ -140,8 +141,7 @@ def test_every_command_is_in_the_readme() -> None:
 
 
 def test_every_file_that_the_readme_points_to_is_there() -> None:
-    root = Path(__file__).parents[2]
     links = re.findall(r"\]\(([^)#]+)\)", README)
     assert len(links) > 8
     local = [link for link in links if not link.startswith("http")]
-    assert [link for link in local if not (root / link).exists()] == []
+    assert [link for link in local if not (ROOT / link).exists()] == []

@@ -36,7 +36,8 @@ from supabase_auth_state import (
     restore_version,
     use_supabase_auth_state,
 )
-from supabase_auth_state.cli.dashboard import read_dashboard
+from supabase_auth_state.cli.top import read_dashboard
+from supabase_auth_state.operations.cleanup import run_cleanup
 
 PIECE = 10
 """So many characters in a row of a secret are a leak: asyncio shortens what it shows."""

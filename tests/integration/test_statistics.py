@@ -212,6 +212,7 @@ async def test_one_company_has_its_leases(rest: Rest, db: Any) -> None:
     assert await statistics.read_company(rest, "nothing") is None
     overview = await statistics.read_overview(rest)
     assert overview["leases"] == {"acquired_last_hour": 3, "taken_over_last_hour": 1}
+    await statistics.refresh(rest, every=0)
     workers = await statistics.read_workers(rest)
     assert [(each["owner"], each["companies"]) for each in workers] == [("second", 1)]
     for each in (lease, lost):
