@@ -38,6 +38,7 @@ from supabase_auth_state import (
     use_supabase_auth_state,
     verify_folder,
 )
+from supabase_auth_state.cli.main import main
 from supabase_auth_state.codec.sealing import CREDS_REF, Sealing
 from supabase_auth_state.config.encryption import parse_keys
 from supabase_auth_state.rest.client import using_rest
@@ -501,3 +502,38 @@ async def test_keys_come_from_the_environment_with_a_client_of_ones_own(
         client = await acreate_client(stack.url, stack.service_role_key, options=options)
         async with use_supabase_auth_state(company_id, client=client):
             assert key_ids(db, company_id) == {"k1"}
+
+
+def test_the_commands_seal_count_and_open(
+    stack: Stack,
+    db: Any,
+    company_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    db.execute(
+        "insert into whatsapp_keys (company_id, key_type, key_id, value) "
+        "values (%s, 'session', %s, %s)",
+        [company_id, ID, json.dumps(SESSION)],
+    )
+
+    def run(keys: str, *argv: str) -> tuple[int, str]:
+        for name, value in stack.env().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("SUPABASE_AUTH_STATE_KEYS", keys)
+        code = main(argv)
+        return code, capsys.readouterr().out
+
+    one = ("rekey", "--company", company_id)
+    assert run(K1, *one) == (
+        0,
+        f"company {company_id!r}: 1 values sealed with k1, 0 were already\n",
+    )
+    code, out = run(K2, *one, "--json")
+    assert code == 3
+    assert json.loads(out)["left"] == {"k1": 1}
+    assert "keys: " in run(K1, "stats")[1]
+    assert "1 sealed with k1" in run(K2, "doctor", "--company", company_id)[1]
+    assert run(f"plain,{K1}", *one, "--open")[0] == 0
+    assert stored(db, company_id)["session", ID] == SESSION
+    assert run("", *one)[0] == 2
