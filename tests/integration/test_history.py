@@ -369,6 +369,9 @@ async def test_erasing_says_so_when_a_client_writes_meanwhile(
             "values (%s, 'session', '1.0', '{}')",
             [company_id],
         )
+        db.execute(
+            "update whatsapp_writers set lands_until = now() where company_id = %s", [company_id]
+        )
 
     with pytest.raises(VerificationFailed, match="whatsapp_keys"):
         await erase_company(company_id, client=rest, sleep=write_meanwhile)
