@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := dev,waeys,pyaileys,dashboard
+comma := ,
 NODE_PROJECTS := devstack tests/node examples/node lint
 
 # Tests start hundreds of commands, which compile the package again wherever bytecode is not kept.
@@ -89,13 +90,18 @@ crashes: setup ## SIGKILL every command at each of its requests and file operati
 	$(BIN)/python -m faults.crashes $(ARGS)
 
 .PHONY: lock
-lock: ## Renew constraints.txt and every package-lock.json
+lock: ## Renew constraints.txt, requirements.lock and every package-lock.json
 	rm -rf .devstack/lock
 	$(PYTHON) -m venv .devstack/lock
 	.devstack/lock/bin/pip install --quiet -e '.[$(EXTRAS),bench,docs]'
 	head -n 1 constraints.txt > .devstack/lock/constraints.txt
 	.devstack/lock/bin/pip freeze --exclude-editable >> .devstack/lock/constraints.txt
 	mv .devstack/lock/constraints.txt constraints.txt
+	.devstack/lock/bin/pip install --quiet uv
+	head -n 2 requirements.lock > .devstack/lock/requirements.lock
+	.devstack/lock/bin/uv pip compile pyproject.toml $(addprefix --extra ,$(subst $(comma), ,$(EXTRAS))) -c constraints.txt \
+		--universal --python-version 3.11 --generate-hashes --no-header --no-annotate >> .devstack/lock/requirements.lock
+	mv .devstack/lock/requirements.lock requirements.lock
 	for project in $(NODE_PROJECTS); do npm install --package-lock-only --prefix $$project || exit 1; done
 
 .PHONY: types
@@ -115,6 +121,13 @@ packages: setup ## Install them in clean environments, on every Python and with 
 notes: ## Print the notes of a release: VERSION=0.4.0
 	@$(BIN)/python -m devstack.release_notes "$(VERSION)"
 
+.PHONY: audit
+audit: setup ## Look for known vulnerabilities in what is locked; asks PyPI and npm for their advisories
+	$(PYTHON) -m venv .devstack/audit
+	.devstack/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	.devstack/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+	for project in $(NODE_PROJECTS); do npm audit --prefix $$project || exit 1; done
+
 .PHONY: clean
 clean: ## Remove everything that was installed or built
 	rm -rf $(VENV) $(NODE_PROJECTS:%=%/node_modules) .devstack build dist site
@@ -126,7 +139,8 @@ $(VENV)/pyvenv.cfg:
 		exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
+$(VENV)/.installed: pyproject.toml constraints.txt requirements.lock $(VENV)/pyvenv.cfg
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
