@@ -36,8 +36,8 @@ Without a company: look at URL, key, migrations, grants, what outsiders can read
 SUPABASE_ANON_KEY), clock, round trip, clean-up and statistics, one line each.
 
 With one: read a company's rows and report every damaged one: bytes in forms that Baileys no longer
-reads, mappings without their other half, keys that do not belong together. Ends with exit code 3 when
-something is damaged.
+reads, mappings without their other half, keys that do not belong together. Ends with exit code 3
+when something is damaged.
 
 --fix repairs what can be repaired without guessing, after a backup of all rows, and says what it
 left alone.""",
