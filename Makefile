@@ -106,6 +106,19 @@ lock: ## Renew constraints.txt and every package-lock.json
 types: setup ## Renew the types of the tables' rows, by the Supabase CLI
 	$(BIN)/python -m devstack.row_types
 
+.PHONY: dist
+dist: setup ## Build the sdist and the wheel, into dist/
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
+.PHONY: packages
+packages: setup ## Install them in clean environments, on every Python and with each extra alone
+	$(BIN)/python -m tests.packages
+
+.PHONY: notes
+notes: ## Print the notes of a release: VERSION=0.4.0
+	@$(BIN)/python -m devstack.release_notes "$(VERSION)"
+
 .PHONY: clean
 clean: ## Remove everything that was installed or built
 	rm -rf $(VENV) $(NODE_PROJECTS:%=%/node_modules) .devstack build dist site

@@ -3,7 +3,7 @@
 
 -- 1. What is counted ----------------------------------------------------------------------------------------
 
--- No trigger on whatsapp_keys counts: that made a set of one key 8 % slower (docs/operations.md). A company is counted
+-- No trigger on whatsapp_keys counts: that costs a set more than 3 % (docs/operations.md). A company is counted
 -- again after it was written, as whatsapp_writers tells, once a minute by whoever asks; a clean-up run counts all.
 create table public.whatsapp_company_statistics (
   company_id text collate "C" primary key,

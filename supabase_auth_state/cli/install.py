@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supabase_auth_state import __version__
 from supabase_auth_state.config import environment
 from supabase_auth_state.config.settings import SCHEMA_VARIABLE, URL_VARIABLE
 from supabase_auth_state.errors import ConfigurationError, FolderError
 
-from .applied_migrations import Applied, ask_api, ask_cli, functions_made
 from .console import Console
 from .exits import DIFFERENT, DONE
 from .installed_files import Installation, Migration, examine
 from .migration_files import PUBLIC
+
+if TYPE_CHECKING:
+    from .applied_migrations import Applied
 
 NEXT = """\
 in a project that `supabase link --project-ref <ref>` has linked:
@@ -113,6 +115,8 @@ async def tell_status(
     files: Mapping[str, str], directory: Path, db_url_variable: str | None, console: Console
 ) -> int:
     """Print how files, database and this version compare, and return the exit code."""
+    from .applied_migrations import functions_made
+
     found = examine(directory, files)
     asked, applied = await _ask(directory, db_url_variable)
     pending: tuple[Migration, ...] | None = None
@@ -130,6 +134,8 @@ async def tell_status(
 
 
 async def _ask(directory: Path, db_url_variable: str | None) -> tuple[str | None, Applied | None]:
+    from .applied_migrations import ask_api, ask_cli
+
     values = environment()
     if db_url_variable is not None:
         url = values.get(db_url_variable, "")

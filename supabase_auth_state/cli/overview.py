@@ -13,6 +13,7 @@ from .exits import DONE
 from .parsing import Commands, add_command, positive
 
 _SHOWN = 20
+_SEALED = ("keys", "creds", "kept")
 _HOME = "\x1b[2J\x1b[H"
 
 
@@ -51,7 +52,7 @@ async def run_stats(args: argparse.Namespace, console: Console) -> int:
     async with using_rest() as rest:
         stats = await rest.rpc("whatsapp_storage_stats", {"p_companies": args.companies})
         sealing = await rest.rpc("whatsapp_sealing_stats", {})
-        stats = {**stats, "sealed_with": sealing["keys"], "creds_sealed_with": sealing["creds"]}
+        stats = {**stats, "sealed_with": {name: sealing[name] for name in _SEALED}}
     console.result(StorageStats(stats))
     return DONE
 
@@ -80,8 +81,8 @@ class StorageStats:
             f"{human_bytes(stats['database_bytes'])}"
         )
         sealed = stats.get("sealed_with", {})
-        if any(sealed):
-            summary += f"\n{counts_by_key(sealed)}"
+        if any(any(counts) for counts in sealed.values()):
+            summary += "".join(f"\n{name}: {counts_by_key(sealed[name])}" for name in sealed)
         parts = [summary]
         rows = [(name, *_sizes(counts)) for name, counts in types]
         if rows:

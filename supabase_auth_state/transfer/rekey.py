@@ -8,7 +8,7 @@ by the rows themselves, so a run that was broken off is finished by the next one
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,11 @@ from supabase_auth_state.config import check_company_id
 from supabase_auth_state.errors import CompanyNotFound, ConfigurationError
 from supabase_auth_state.leases.seals import sealing_for
 from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.types import KeyRef
 
 from .company import list_pages
-from .company_writer import batches
-from .documents import CREDS, Document
+from .company_writer import BATCH_ROWS, batches
+from .documents import CREDS, Document, opened
 from .progress import Progress, silent
 
 _PASSES = 5
@@ -73,7 +74,8 @@ async def rekey_company(
 ) -> RekeyReport:
     """Seal all values of a company with the first of the keys, or open them.
 
-    No value changes, and neither do its times. An owner may write meanwhile: give its process the
+    So are the earlier versions of its creds, and the company in quarantine. No value changes, and
+    neither do its times. An owner may write meanwhile: give its process the
     keys first, or it can no longer read what it does not remember.
 
     Args:
@@ -137,6 +139,8 @@ class _Pass:
             await self._change(page.keys)
         if creds is not None:
             await self._change([creds])
+        async for batch in self._kept():
+            await self._change_kept(batch)
         if not self._seen:
             raise CompanyNotFound(self._company_id)
 
@@ -145,8 +149,36 @@ class _Pass:
             work = await asyncio.to_thread(self._work, batch)
             if work:
                 await self._send(work)
-            self._seen += len(batch)
-            self._progress("sealing" if self._wanted else "opening", self._seen, 0)
+            self._tell(len(batch))
+
+    def _tell(self, count: int) -> None:
+        self._seen += count
+        self._progress("sealing" if self._wanted else "opening", self._seen, 0)
+
+    async def _kept(self) -> AsyncIterator[list[tuple[Any, Document]]]:
+        """Yield earlier versions of creds and removed companies: places and documents."""
+        after = None
+        while True:
+            answer = await self._rest.about(
+                "list_whatsapp_kept", self._company_id, {"p_after": after, "p_limit": BATCH_ROWS}
+            )
+            if not answer["kept"]:
+                return
+            after = answer["kept"][-1][0]
+            yield [
+                (place, opened(_ref_of(place), stored, 0.0, self._sealing))
+                for place, stored in answer["kept"]
+            ]
+
+    async def _change_kept(self, batch: list[tuple[Any, Document]]) -> None:
+        places = {id(document): place for place, document in batch}
+        work = await asyncio.to_thread(self._work, [document for _, document in batch])
+        if work:
+            kept = [[places[id(document)], stored, new] for document, stored, new in work]
+            params = {"p_kept": kept}
+            answer = await self._rest.ask("reseal_whatsapp_kept", self._company_id, params)
+            self._count(answer["changed"], len(work))
+        self._tell(len(batch))
 
     def _work(self, batch: list[Document]) -> list[tuple[Document, Any, Any]]:
         """Return what to change: the document, the value as it is stored, and the new one."""
@@ -175,11 +207,18 @@ class _Pass:
             "p_creds": next(([stored, new] for d, stored, new in work if d.ref == CREDS), None),
         }
         answer = await self._rest.ask("reseal_whatsapp_rows", self._company_id, params)
-        done = answer["changed"] + answer["creds"]
+        self._count(answer["changed"] + answer["creds"], len(work))
+
+    def _count(self, done: int, wanted: int) -> None:
         self.changed += done
-        self.missed += len(work) - done
-        for _ in range(len(work) - done):
+        self.missed += wanted - done
+        for _ in range(wanted - done):
             self._leave(None)
 
     def _leave(self, key_id: str | None) -> None:
         self.left[key_id or ""] = self.left.get(key_id or "", 0) + 1
+
+
+def _ref_of(place: list[Any]) -> KeyRef:
+    """Return the key whose value is kept at a place of ``list_whatsapp_kept``, or `CREDS`."""
+    return KeyRef(place[2], place[3]) if place[0] == "removed-key" else CREDS

@@ -97,6 +97,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "replace_whatsapp_state": {"p_company_id": "c", "p_keys": []},
     "delete_whatsapp_company": {"p_company_id": "c"},
     "whatsapp_company_status": {"p_company_id": "c"},
+    "list_whatsapp_kept": {"p_company_id": "c"},
+    "reseal_whatsapp_kept": {"p_company_id": "c", "p_kept": []},
     "reseal_whatsapp_rows": {"p_company_id": "c", "p_keys": []},
     "whatsapp_sealing_stats": {},
     "whatsapp_companies_of_device": {

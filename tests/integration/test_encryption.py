@@ -31,8 +31,10 @@ from supabase_auth_state import (
     diagnose,
     export_folder,
     import_folder,
+    read_history,
     repair,
     restore_backup,
+    restore_version,
     use_supabase_auth_state,
     verify_folder,
 )
@@ -49,6 +51,7 @@ OpenAuth = Callable[..., Awaitable[AuthState]]
 FOLDER = BAILEYS / "v7-small"
 SESSION = {"_sessions": {"base": {"rootKey": "c2VjcmV0"}}, "version": "v1"}
 NEWER = {"_sessions": {"base": {"rootKey": "bmV3ZXI="}}, "version": "v1"}
+PAIR = {"private": bytes(32), "public": bytes(32)}
 ID = "15550100001.0"
 
 
@@ -401,6 +404,63 @@ async def test_rekey_beside_an_owner_that_writes_all_the_time(
     await writing
     reader = await open_auth(encryption=f"{K1},{K2}")
     assert await reader.keys.get("session", ids) == last
+
+
+async def test_earlier_creds_and_removed_companies_are_sealed_and_restored_too(
+    open_auth: OpenAuth, db: Any, company_id: str, with_keys: Callable[..., Settings]
+) -> None:
+    def kept() -> list[Any]:
+        rows = db.execute(
+            "select creds from whatsapp_creds_history where company_id = %(it)s union all "
+            "select creds from whatsapp_quarantine where company_id = %(it)s union all "
+            "select e -> 'creds' from whatsapp_quarantine, jsonb_array_elements(history) e "
+            "where company_id = %(it)s union all "
+            "select value from whatsapp_quarantine_keys where company_id = %(it)s",
+            {"it": company_id},
+        )
+        return [value for (value,) in rows]
+
+    auth = await open_auth()
+    await auth.keys.set({"session": {ID: SESSION}, "pre-key": {"1": PAIR}})
+    auth.creds["nextPreKeyId"] = 5
+    await auth.save_creds()
+    await auth.keys.clear()
+    await auth.keys.set({"session": {"2.0": NEWER}})
+    plain = kept()
+    assert len(plain) == 5
+    assert not any("$sealed" in value for value in plain)
+
+    async with using_rest(with_keys(K1)) as rest:
+        assert (await rekey_company(rest, company_id)).changed == len(plain) + 2
+        assert (await rekey_company(rest, company_id)).changed == 0
+        found = await rest.rpc("whatsapp_sealing_stats", {"p_company_id": company_id})
+    assert found["kept"] == {"k1": len(plain)}
+    # That the creds were sealed made no version of plain ones.
+    assert {value["$sealed"] for value in kept()} == {"k1"}
+
+    history = await read_history(company_id, settings=with_keys(None))
+    assert [version.same_device for version in history.versions] == [True, True]
+    [removed] = [each for each in history.versions if each.kind == "company"]
+    [creds] = [each for each in history.versions if each.kind == "creds"]
+    await restore_version(company_id, creds.version, settings=with_keys(K1))
+    assert (await open_auth(encryption=K1)).creds["nextPreKeyId"] == 1
+    newest = (await read_history(company_id, settings=with_keys(None))).versions[0]
+    with pytest.raises(SealedValueError):
+        await restore_version(company_id, newest.version, settings=with_keys(None))
+    await restore_version(company_id, removed.version, settings=with_keys(K1))
+    back = await open_auth(encryption=K1)
+    assert back.creds["nextPreKeyId"] == 5
+    assert await back.keys.get("session", [ID, "2.0"]) == {ID: SESSION}
+
+    async with using_rest(with_keys(f"plain,{K1}")) as rest:
+        assert not (await rekey_company(rest, company_id, open_all=True)).left
+    assert not any("$sealed" in value for value in kept())
+    db.execute(
+        "update whatsapp_auth set creds = creds || %s where company_id = %s",
+        [json.dumps({"registrationId": 1}), company_id],
+    )
+    again = await read_history(company_id, settings=with_keys(None))
+    assert {version.same_device for version in again.versions if version.creds} == {False}
 
 
 async def test_a_sealed_mapping_does_not_expire_and_an_opened_one_does_again(
