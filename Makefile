@@ -56,6 +56,10 @@ format: setup ## Let ruff lay out the code, and mend what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+.PHONY: screenshots
+screenshots: setup ## Take the pictures of the dashboard that the documentation shows; needs Debian's chromium
+	$(BIN)/python -m tests.browser.screenshots
+
 .PHONY: demo
 demo: setup ## A Baileys folder into a local Supabase and back, opened by real Baileys
 	$(BIN)/python -m demo

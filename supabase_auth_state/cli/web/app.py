@@ -21,7 +21,6 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from supabase_auth_state import __version__
 from supabase_auth_state.cli.tables import human_bytes, human_duration
 from supabase_auth_state.config import check_company_id
 from supabase_auth_state.doctor.doctor import diagnose
@@ -349,7 +348,6 @@ class _Pages:
             **values,
             project=self._dashboard.project,
             every=self._dashboard.every,
-            version=__version__,
             here=name.partition(".")[0],
             may_expire=_MAY_EXPIRE,
         )
