@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supabase_auth_state.cleanup import run_cleanup
 
 from devstack import Stack
 from supabase_auth_state import (
