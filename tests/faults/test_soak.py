@@ -38,7 +38,8 @@ async def test_an_owner_that_does_not_find_it_is_told(own_stack: LocalStack) -> 
     with psycopg.connect(own_stack.db_url, autocommit=True) as db:
         db.execute(
             "create function set_back() returns trigger language plpgsql as $$ begin "
-            "new.value := '{\"n\": -1}'; return new; end $$; create trigger whatsapp_keys_99_set_back "
+            "new.value := '{\"n\": -1}'; return new; end $$; "
+            "create trigger whatsapp_keys_99_set_back "
             "before update on whatsapp_keys for each row when (new.key_id = '15550000000.0') "
             "execute function set_back()"
         )
