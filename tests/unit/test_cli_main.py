@@ -69,6 +69,7 @@ FAILURES: list[tuple[SupabaseAuthStateError, int]] = [
     (ProjectRestricted("no", status=402), 4),
     (LeaseHeld("7", owner="a bot", expires_at="2026-01-01T00:00:00Z"), 5),
     (LeaseLost("7", 3), 5),
+    (errors.CompanyMoved("7", "moved to https://b.example"), 5),
 ]
 
 
