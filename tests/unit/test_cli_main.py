@@ -275,6 +275,10 @@ def test_what_a_failure_is_about_is_there_for_programs(
             "expires_at": "2026-01-01T00:00:00Z",
         },
         {"error": "LeaseLost", "company_id": "7"},
+        {
+            "error": "CompanyMoved", "company_id": "7", "owner": "moved to https://b.example",
+            "project": "https://b.example",
+        },
     ]  # fmt: skip
 
 
