@@ -27,10 +27,10 @@ from psycopg.types.json import Jsonb
 
 from devstack import Stack, open_stack
 from supabase_auth_state import Rest, Settings, open_rest
-from supabase_auth_state.cleanup import CLEANUP_LEASE, run_cleanup
 from supabase_auth_state.cli.parsing import positive
 from supabase_auth_state.doctor.doctor import repair
 from supabase_auth_state.errors import FolderError
+from supabase_auth_state.operations.cleanup import CLEANUP_LEASE, run_cleanup
 from supabase_auth_state.transfer.backups import back_up_folder, read_backup
 from supabase_auth_state.transfer.delete import delete_company
 from supabase_auth_state.transfer.export_folder import export_folder

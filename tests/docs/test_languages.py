@@ -37,7 +37,9 @@ def test_the_outline_is_the_same_in_both_languages(russian: str, english: str) -
 
 
 def outline(page: str, pattern: str) -> list[str]:
-    text = re.sub(r"^ *```.*?^ *```$", "", (ROOT / page).read_text(), flags=re.M | re.DOTALL)
+    text = re.sub(
+        r"^ *```.*?^ *```$", "", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL
+    )
     return re.findall(pattern, text, re.MULTILINE)
 
 
@@ -48,11 +50,13 @@ def test_what_a_reader_types_is_named_in_both_languages(russian: str, english: s
 
 def code_words(page: str) -> set[str]:
     """The inline code of a page: names of commands, errors, settings, types."""
-    text = re.sub(r"^ *```.*?^ *```$", "", (ROOT / page).read_text(), flags=re.M | re.DOTALL)
+    text = re.sub(
+        r"^ *```.*?^ *```$", "", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL
+    )
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     return {" ".join(word.split()) for word in re.findall(r"`([^`]+)`", text)}
 
 
 def test_another_command_in_one_language_is_noticed() -> None:
-    assert without_comments("a --b  # x\n") == without_comments("a --b  # у\n# z\n")
+    assert without_comments("a --b  # x\n") == without_comments("a --b  # z\n# z\n")
     assert without_comments("a --b\n") != without_comments("a --c\n")
