@@ -33,8 +33,8 @@ PAGE_OF = {**PAGES, "README.md": "index.md", "SECURITY.md": "security.md"}
 
 TO_COME = {
     "encryption.md": "Encryption",
-    "operations.md": "Operations",
     "reliability.md": "Reliability",
+    "restored-database.md": "A restored database",
     "security.md": "Security",
 }
 """Pages of the navigation that may not be written yet."""

@@ -14,10 +14,11 @@ import psycopg
 import pytest
 import yaml
 
+import supabase_auth_state.errors
 from devstack import Stack
 from supabase_auth_state.operations.alert_config import load_alert_config
 from tests.acceptance.conftest import command_for
-from tests.docs.blocks import OUTPUT, Block, blocks_of, pages
+from tests.docs.blocks import OUTPUT, ROOT, Block, blocks_of, pages
 from tests.docs.given import COMPANY, Given
 from tests.docs.shell import Shell
 
@@ -179,3 +180,10 @@ def test_a_block_that_fails_is_noticed(language: str, code: str, page: Page) -> 
     errors = (AssertionError, NameError, ImportError, psycopg.Error, yaml.YAMLError)
     with pytest.raises((*errors, subprocess.CalledProcessError)):
         page.run(Block("page.md", 1, language, code))
+
+
+def test_the_reference_has_every_public_name() -> None:
+    pages = "".join(path.read_text() for path in (ROOT / "docs/api").glob("*.md"))
+    listed = re.findall(r"^::: supabase_auth_state\.(\w+)$", pages, re.MULTILINE)
+    errors = {name for name in dir(supabase_auth_state.errors) if name[0].isupper()}
+    assert sorted(listed) == sorted({*supabase_auth_state.__all__} - errors | {"errors"})
