@@ -28,9 +28,8 @@ async def test_every_owner_finds_what_the_last_one_stored(own_stack: LocalStack)
     await soak.run()
     assert soak.violations == []
     # It was a day: there were messages, and all processes had companies of their own.
-    last = soak.samples[-1]
-    assert last.total("messages") > 0
-    assert [process["companies"] for process in last.processes] == [2, 2, 2]
+    assert soak.samples[-1].total("messages") > 0
+    assert [len(share) for share in soak._shares] == [2, 2, 2]  # each has said that it owns them
 
 
 async def test_an_owner_that_does_not_find_it_is_told(own_stack: LocalStack) -> None:
@@ -38,6 +37,8 @@ async def test_an_owner_that_does_not_find_it_is_told(own_stack: LocalStack) -> 
     running = asyncio.create_task(soak.run())
     with psycopg.connect(own_stack.db_url, autocommit=True) as db:
         set_back = "update whatsapp_keys set value = '{\"n\": 0}' where key_id = '15550000000.0'"
+        # As a clean-up may, whoever owns the company.
+        db.execute("set whatsapp_auth.maintenance = 'on'")
         while not running.done():
             db.execute(set_back)
             await asyncio.sleep(0.1)
