@@ -117,13 +117,6 @@ declare
     (select max(q.version) from public.whatsapp_quarantine q where q.company_id = old.company_id));
   v_day int := (old.updated_at at time zone 'UTC')::date - date '2000-01-01';
 begin
-  if tg_op = 'UPDATE' and current_setting('whatsapp_auth.reseal', true) = 'on' then
-    -- The same creds, sealed anew: no version. Once creds are sealed, plain copies of them are not kept.
-    if new.creds ? '$sealed' then
-      delete from public.whatsapp_creds_history h where h.company_id = new.company_id and not h.creds ? '$sealed';
-    end if;
-    return null;
-  end if;
   insert into public.whatsapp_creds_history (company_id, slot, version, creds, client_family, saved_at, replaced_at)
   values (old.company_id, v_version % 10, v_version, old.creds, old.client_family, old.updated_at, clock_timestamp())
   on conflict on constraint whatsapp_creds_history_pkey do update

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 ANON_VARIABLES = ("SUPABASE_ANON_KEY", "SUPABASE_PUBLISHABLE_KEY")
 
-_TABLES = ("whatsapp_auth", "whatsapp_keys", "whatsapp_leases", "whatsapp_creds_history")
+_OURS = ("whatsapp_auth", "whatsapp_keys", "whatsapp_leases")
+# Not even the service role reads these but by functions.
+_TABLES = (*_OURS, "whatsapp_creds_history", "whatsapp_quarantine_keys")
 _PAGE = 1000
 _SLOW = 0.3
 _SKEW = 5.0
@@ -223,7 +225,7 @@ def _first_company(table: str, client: Any) -> Any:
 
 async def _check_grants(rest: Rest) -> Check:
     refused = []
-    for table in _TABLES:
+    for table in _OURS:
         try:
             await rest.select(table, partial(_first_company, table))
         except StoreError:
@@ -234,7 +236,7 @@ async def _check_grants(rest: Rest) -> Check:
             False,
             f"the key may not read {', '.join(refused)}: apply the migrations again",
         )
-    return Check("grants", True, "the key may read every table")
+    return Check("grants", True, "the key may read what it has to")
 
 
 async def _check_outside(settings: Settings, anon_key: str | None) -> Check:

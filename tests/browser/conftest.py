@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, Response, sync_playwright
 
 from devstack import LocalStack
 
-from .world import SECRET, fill, serving
+from .world import fill, serving
 
 
 @dataclass
@@ -22,8 +22,8 @@ class Seen:
     """What a page did beyond what it shows.
 
     Attributes:
-        problems: errors on the console, exceptions, requests to other hosts, secrets in answers.
-        answers: how many answers were looked at.
+        problems: errors on the console, exceptions, requests to other hosts.
+        answers: how many answers came.
     """
 
     address: str
@@ -34,21 +34,16 @@ class Seen:
         """Look at everything that a page loads and says."""
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
-        page.on("requestfinished", lambda request: self._answer(request.response()))
+        page.on("response", self._answer)
 
     def _console(self, message: Any) -> None:
         if message.type in {"error", "warning"}:
             self.problems.append(f"console: {message.text}")
 
-    def _answer(self, response: Response | None) -> None:
-        if response is None:
-            return
+    def _answer(self, response: Response) -> None:
+        self.answers += 1
         if not response.url.startswith(f"{self.address}/"):
             self.problems.append(f"another host: {response.url}")
-        elif response.status < 300:
-            self.answers += 1
-            if SECRET.encode() in response.body():
-                self.problems.append(f"a secret: {response.url}")
 
 
 @pytest.fixture(scope="module")

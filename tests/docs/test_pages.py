@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from devstack import Stack
+from supabase_auth_state.operations.alert_config import load_alert_config
 from tests.acceptance.conftest import command_for
 from tests.docs.blocks import OUTPUT, Block, blocks_of, pages
 from tests.docs.given import COMPANY, Given
@@ -29,7 +31,7 @@ IN_ENGLISH = [
     if page not in ELSEWHERE and not page.startswith("docs/ru/") and not page.endswith(".ru.md")
 ]
 NOT_RUN = 7
-LANGUAGES = {"python", "console", "sql", "js", "yaml", "ini"}
+LANGUAGES = {"python", "console", "sql", "js", "yaml", "ini", "toml"}
 
 
 class Page:
@@ -79,6 +81,12 @@ class Page:
 
     def _yaml(self, code: str, _block: Block) -> None:
         self._names["documents"] = list(yaml.safe_load_all(code))
+
+    def _toml(self, code: str, _block: Block) -> None:
+        path = self._cwd / "alerts.toml"
+        path.write_text(code)
+        names = re.findall(r'_env = "(\w+)"', code)
+        load_alert_config(path, env=dict.fromkeys(names, "set"))
 
     def _ini(self, code: str, _block: Block) -> None:
         self._shell.run("".join(f"export {line}\n" for line in code.splitlines()))

@@ -69,6 +69,7 @@ FAILURES: list[tuple[SupabaseAuthStateError, int]] = [
     (ProjectRestricted("no", status=402), 4),
     (LeaseHeld("7", owner="a bot", expires_at="2026-01-01T00:00:00Z"), 5),
     (LeaseLost("7", 3), 5),
+    (errors.CompanyMoved("7", "moved to https://b.example"), 5),
 ]
 
 
@@ -168,7 +169,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ["import", "folder", "--each", "--concurrency", "0"],
         ["verify", "folder"],
         ["verify", "folder", "--company", "7", "--all"],
-        ["doctor"],
+        ["doctor", "--fix"],
         ["lease"],
         ["lease", "status"],
         ["lease", "release", "--company", ""],
@@ -224,9 +225,8 @@ def test_every_error_of_ours_has_an_exit_code_on_purpose() -> None:
         errors.SupabaseAuthStateError, errors.StoreError, errors.LeaseError, errors.PoolError,
         errors.PoolClosed, errors.SessionBackoff, errors.CompanyQuarantined, errors.UnreadKeyError,
         errors.UnfinishedImport, errors.CompanyNotFound, errors.StateRolledBack,
-        errors.SealedValueError,
-        errors.JournalError,
-        errors.VersionNotRestorable,
+        errors.SealedValueError, errors.JournalError, errors.VersionNotRestorable,
+        errors.CompanyMoved,
     }  # fmt: skip
     all_of_them = {
         found
@@ -274,6 +274,10 @@ def test_what_a_failure_is_about_is_there_for_programs(
             "expires_at": "2026-01-01T00:00:00Z",
         },
         {"error": "LeaseLost", "company_id": "7"},
+        {
+            "error": "CompanyMoved", "company_id": "7", "owner": "moved to https://b.example",
+            "project": "https://b.example",
+        },
     ]  # fmt: skip
 
 

@@ -46,7 +46,7 @@ from .charts import growth_chart, lease_bars, type_bars
 log = logging.getLogger("supabase_auth_state")
 
 _HERE = Path(__file__).parent
-_PAGE = 50
+_PAGE = 100
 _REFRESH_EVERY = 60.0
 _MOST_FORM_BYTES = 4096
 _ACTIONS = ("release", "quarantine", "restore")
