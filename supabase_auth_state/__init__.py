@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     from .transfer.verify import verify_folder as verify_folder
     from .types import SignalKeyStore as SignalKeyStore
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 _ERRORS = (
     "AccessDenied", "CodecError", "CompanyMoved", "CompanyNotFound", "CompanyQuarantined",
