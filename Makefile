@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := dev,waeys,pyaileys
+EXTRAS := dev,waeys,pyaileys,dashboard
+comma := ,
 NODE_PROJECTS := devstack tests/node examples/node lint
 
 # Tests start hundreds of commands, which compile the package again wherever bytecode is not kept.
@@ -55,6 +56,10 @@ format: setup ## Let ruff lay out the code, and mend what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+.PHONY: screenshots
+screenshots: setup ## Take the pictures of the dashboard that the documentation shows; needs Debian's chromium
+	$(BIN)/python -m tests.browser.screenshots
+
 .PHONY: demo
 demo: setup ## A Baileys folder into a local Supabase and back, opened by real Baileys
 	$(BIN)/python -m demo
@@ -62,6 +67,14 @@ demo: setup ## A Baileys folder into a local Supabase and back, opened by real B
 .PHONY: bench
 bench: setup $(VENV)/.installed-bench ## Measure beside the alternatives; prints a table, draws plots
 	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: statistics
+statistics: setup ## What looking at 10,000 companies costs, and counting them: docs/operations.md
+	$(BIN)/python -m benchmarks.operations $(ARGS)
+
+.PHONY: prometheus
+prometheus: setup ## Load the Grafana dashboard's and rules' expressions into a real Prometheus
+	$(BIN)/python -m grafana
 
 .PHONY: faults
 faults: setup ## Two minutes of random faults; ARGS="--faults 10000 --seed 1" for more, or the same again
@@ -81,14 +94,43 @@ crashes: setup ## SIGKILL every command at each of its requests and file operati
 	$(BIN)/python -m faults.crashes $(ARGS)
 
 .PHONY: lock
-lock: ## Renew constraints.txt and every package-lock.json
+lock: ## Renew constraints.txt, requirements.lock and every package-lock.json
 	rm -rf .devstack/lock
 	$(PYTHON) -m venv .devstack/lock
 	.devstack/lock/bin/pip install --quiet -e '.[$(EXTRAS),bench,docs]'
 	head -n 1 constraints.txt > .devstack/lock/constraints.txt
 	.devstack/lock/bin/pip freeze --exclude-editable >> .devstack/lock/constraints.txt
 	mv .devstack/lock/constraints.txt constraints.txt
+	.devstack/lock/bin/pip install --quiet uv
+	head -n 2 requirements.lock > .devstack/lock/requirements.lock
+	.devstack/lock/bin/uv pip compile pyproject.toml $(addprefix --extra ,$(subst $(comma), ,$(EXTRAS))) -c constraints.txt \
+		--universal --python-version 3.11 --generate-hashes --no-header --no-annotate >> .devstack/lock/requirements.lock
+	mv .devstack/lock/requirements.lock requirements.lock
 	for project in $(NODE_PROJECTS); do npm install --package-lock-only --prefix $$project || exit 1; done
+
+.PHONY: types
+types: setup ## Renew the types of the tables' rows, by the Supabase CLI
+	$(BIN)/python -m devstack.row_types
+
+.PHONY: dist
+dist: setup ## Build the sdist and the wheel, into dist/
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
+.PHONY: packages
+packages: setup ## Install them in clean environments, on every Python and with each extra alone
+	$(BIN)/python -m tests.packages
+
+.PHONY: notes
+notes: ## Print the notes of a release: VERSION=0.4.0
+	@$(BIN)/python -m devstack.release_notes "$(VERSION)"
+
+.PHONY: audit
+audit: setup ## Look for known vulnerabilities in what is locked; asks PyPI and npm for their advisories
+	$(PYTHON) -m venv .devstack/audit
+	.devstack/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	.devstack/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+	for project in $(NODE_PROJECTS); do npm audit --prefix $$project || exit 1; done
 
 .PHONY: clean
 clean: ## Remove everything that was installed or built
@@ -101,7 +143,8 @@ $(VENV)/pyvenv.cfg:
 		exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
+$(VENV)/.installed: pyproject.toml constraints.txt requirements.lock $(VENV)/pyvenv.cfg
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 

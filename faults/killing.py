@@ -66,11 +66,11 @@ class Points:
         send, fsync = Sender._send, os.fsync  # noqa: SLF001 - the one place that sends
 
         async def counted_send(
-            sender: Sender, built: Any, headers: Mapping[str, str], content: bytes | None
+            sender: Sender, what: str, built: Any, headers: Mapping[str, str], content: bytes | None
         ) -> Any:
             name = f"{built.http_method} {built.path}"
             self.reach(f"before {name}")
-            answer = await send(sender, built, headers, content)
+            answer = await send(sender, what, built, headers, content)
             self.reach(f"after {name}")
             return answer
 
@@ -78,7 +78,7 @@ class Points:
             self.reach("before os.fsync")
             fsync(descriptor)
 
-        Sender._send = counted_send  # type: ignore[method-assign]  # noqa: SLF001
+        Sender._send = counted_send  # type: ignore[assignment, method-assign]  # noqa: SLF001
         os.fsync = counted_fsync  # type: ignore[assignment]
         sys.addaudithook(self._audit)
 

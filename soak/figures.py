@@ -60,6 +60,10 @@ FIGURES = (
     Figure("rows", _in_database("rows"), 1.3),
     # One for each opening of the last hour by the clock, which is many days of a quick run.
     Figure("rows of whatsapp_writers", _in_database("writers"), None),
+    # What autovacuum has not come to yet: it goes up and down.
+    Figure("dead rows", _in_database("dead"), None),
+    # What the processes have received since they began: it is what Supabase counts as egress.
+    Figure("received, MB", _of("received", 1e6), None),
 )
 """What is told, and what is judged. `most` leaves room for what docs/reliability.md explains."""
 

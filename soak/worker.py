@@ -42,6 +42,7 @@ class Connection:
         self._options = options
         self._client = Client(int(company_id))
         self._chat: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
 
     async def open(self, expected: int) -> None:
         """Look what the last owner left, and go on from there."""
@@ -57,21 +58,28 @@ class Connection:
 
     async def close(self) -> None:
         """End after the message that is under way."""
+        self._ending.set()
         if self._chat is not None:
-            chat, self._chat = self._chat, None
-            await asyncio.wait({chat})
-            chat.result()
+            await self._chat
 
     async def _chatting(self) -> None:
         chance = self._client.chance
-        while self._chat is not None:
+        while True:
             hour = 24 * (time.time() - self._options["begun"]) / self._options["day"]
             pause = self._options["day"] / self._options["messages"] / 2 / rate(hour)
-            await asyncio.sleep(chance.expovariate(1 / pause))
+            if await self._ends_within(chance.expovariate(1 / pause)):
+                return
             await self._do([*self._client.message()])
             counted = {"session": {COUNTER: {"n": self.messages + 1}}}
             await self._auth.keys.set(counted)
             self.messages += 1
+
+    async def _ends_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._ending.wait(), seconds)
+        except asyncio.TimeoutError:
+            return False
+        return True
 
     async def _do(self, steps: list[Any]) -> None:
         for step in steps:
@@ -121,12 +129,8 @@ class Worker:
     async def _take(self, pool: SessionPool[Connection], own: dict[str, int]) -> None:
         self._own = own
         given_up = [company for company in self._open if company not in own]
-        released = {}
-        for company in given_up:
-            connection = self._open.pop(company)
-            await pool.close(company)
-            released[company] = connection.messages
-        say({"released": released})
+        await asyncio.gather(*map(pool.close, given_up))
+        say({"released": {company: self._open.pop(company).messages for company in given_up}})
         await asyncio.gather(*(pool.get(company) for company in own))
         say({"owning": len(own)})
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .doctor.findings import Finding as Finding
     from .errors import AccessDenied as AccessDenied
     from .errors import CodecError as CodecError
+    from .errors import CompanyMoved as CompanyMoved
     from .errors import CompanyNotFound as CompanyNotFound
     from .errors import CompanyQuarantined as CompanyQuarantined
     from .errors import ConfigurationError as ConfigurationError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .errors import FamilyMismatch as FamilyMismatch
     from .errors import FolderError as FolderError
     from .errors import InvalidRequest as InvalidRequest
+    from .errors import JournalError as JournalError
     from .errors import LeaseError as LeaseError
     from .errors import LeaseHeld as LeaseHeld
     from .errors import LeaseLost as LeaseLost
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from .errors import PoolError as PoolError
     from .errors import ProjectRestricted as ProjectRestricted
     from .errors import SchemaMissing as SchemaMissing
+    from .errors import SealedValueError as SealedValueError
     from .errors import SessionBackoff as SessionBackoff
     from .errors import StateRolledBack as StateRolledBack
     from .errors import StoreError as StoreError
@@ -58,7 +61,10 @@ if TYPE_CHECKING:
     from .pool.session_pool import SessionPool as SessionPool
     from .rest.client import Rest as Rest
     from .rest.client import open_rest as open_rest
+    from .store.journal import Journal as Journal
     from .store.key_store import SupabaseKeyStore as SupabaseKeyStore
+    from .transfer.between_projects import TransferReport as TransferReport
+    from .transfer.between_projects import transfer_company as transfer_company
     from .transfer.delete import DeleteReport as DeleteReport
     from .transfer.delete import EraseReport as EraseReport
     from .transfer.delete import delete_company as delete_company
@@ -85,12 +91,12 @@ if TYPE_CHECKING:
 __version__ = "0.3.0"
 
 _ERRORS = (
-    "AccessDenied", "CodecError", "CompanyNotFound", "CompanyQuarantined", "ConfigurationError",
-    "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest", "LeaseError",
-    "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError", "ProjectRestricted",
-    "SchemaMissing", "SessionBackoff", "StateRolledBack", "StoreError", "StoreUnavailable",
-    "SupabaseAuthStateError", "UnfinishedImport", "UnreadKeyError", "VerificationFailed",
-    "VersionNotRestorable", "WriteRefused",
+    "AccessDenied", "CodecError", "CompanyMoved", "CompanyNotFound", "CompanyQuarantined",
+    "ConfigurationError", "DuplicateDevice", "FamilyMismatch", "FolderError", "InvalidRequest",
+    "JournalError", "LeaseError", "LeaseHeld", "LeaseLost", "NewerState", "PoolClosed", "PoolError",
+    "ProjectRestricted", "SchemaMissing", "SealedValueError", "SessionBackoff", "StateRolledBack",
+    "StoreError", "StoreUnavailable", "SupabaseAuthStateError", "UnfinishedImport",
+    "UnreadKeyError", "VerificationFailed", "VersionNotRestorable", "WriteRefused",
 )  # fmt: skip
 
 # Loaded when first asked for: the HTTP client alone takes longer to import than `--help` may take.
@@ -109,6 +115,7 @@ _HOMES = {
     "ImportEachReport": "transfer.import_each",
     "ImportOutcome": "transfer.import_each",
     "ImportReport": "transfer.import_folder",
+    "Journal": "store.journal",
     "Lease": "leases.lease",
     "PurgeReport": "transfer.purge",
     "Rest": "rest.client",
@@ -117,6 +124,7 @@ _HOMES = {
     "Settings": "config",
     "SignalKeyStore": "types",
     "SupabaseKeyStore": "store.key_store",
+    "TransferReport": "transfer.between_projects",
     "VerifyReport": "transfer.verify",
     "Version": "transfer.history",
     "delete_company": "transfer.delete",
@@ -133,6 +141,7 @@ _HOMES = {
     "restore_backup": "transfer.restore",
     "restore_version": "transfer.history",
     "start_automatic_cleanup": "operations.cleanup",
+    "transfer_company": "transfer.between_projects",
     "use_auth_state": "auth_state.feature_flag",
     "use_multi_file_auth_state": "files.multi_file",
     "use_supabase_auth_state": "auth_state.database",

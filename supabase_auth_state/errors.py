@@ -3,17 +3,20 @@
     SupabaseAuthStateError
     ├── ConfigurationError        a URL, a key or a company_id is missing or of the wrong kind
     ├── CodecError                a value cannot be encoded, or a stored one cannot be decoded
+    │   └── SealedValueError      a sealed value cannot be opened with the keys that are given
     ├── FolderError               a folder is not what Baileys writes, or is not safe to write
     ├── FamilyMismatch            the rows belong to another kind of client
     ├── NewerState                a copy would lose what the database holds
     ├── DuplicateDevice           another company is the same linked device
     ├── VerificationFailed        what was copied does not read back as it was
     ├── UnreadKeyError            a write over rows whose last read failed
+    ├── JournalError              writes that waited cannot be kept, or not be written any more
     ├── CompanyNotFound           the company has no creds, and none were to be made
     ├── UnfinishedImport          the company has keys and no creds
     ├── VersionNotRestorable      no such version is kept, or it is another linked device
     ├── LeaseError
     │   ├── LeaseHeld             another process owns the company
+    │   │   └── CompanyMoved      the company lives in another project, or is on its way here
     │   └── LeaseLost             this process owned the company and no longer does
     ├── PoolError                 a session pool cannot give a session
     │   ├── CompanyQuarantined    WhatsApp logged the company out or banned it; a person has to act
@@ -35,6 +38,7 @@ rows) or an API key.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 _MAX_NAME = 80
 
@@ -104,6 +108,38 @@ class CodecError(SupabaseAuthStateError):
         if self.path:
             where.append(f"at {place(self.path)}")
         return f"{', '.join(where)}: {self.reason}" if where else self.reason
+
+
+class SealedValueError(CodecError):
+    """A value is sealed, and the keys that are given do not open it.
+
+    It is stored and stays stored: a row of which this was raised is not written over.
+
+    Attributes:
+        sealed_with: the id of the key that it says it is sealed with.
+        missing: whether no key of this id was given. If one was, it is another key, or the value
+            was changed or moved to this row.
+    """
+
+    def __init__(
+        self,
+        sealed_with: str,
+        *,
+        missing: bool,
+        company_id: str | None = None,
+        key_type: str | None = None,
+        key_id: str | None = None,
+    ) -> None:
+        self.sealed_with = sealed_with
+        self.missing = missing
+        name = printable(sealed_with)
+        reason = (
+            f"is sealed with the key {name!r}, which is not in SUPABASE_AUTH_STATE_KEYS"
+            if missing
+            else f"does not open with the key {name!r}: it is another key than the one it was "
+            "sealed with, or the row was changed or is that of another value"
+        )
+        super().__init__(reason, company_id=company_id, key_type=key_type, key_id=key_id)
 
 
 class FolderError(SupabaseAuthStateError):
@@ -263,6 +299,18 @@ class UnfinishedImport(SupabaseAuthStateError):
         )
 
 
+class JournalError(SupabaseAuthStateError):
+    """A journal of waiting writes cannot be used, or its writes may not be written any more.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, message: str, *, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 class VersionNotRestorable(SupabaseAuthStateError):
     """The database keeps no such version of a company, or it does not fit what is there now.
 
@@ -302,6 +350,37 @@ class LeaseHeld(LeaseError):
             f"{expires_at or 'its lease ends'} (longer if renewed): stop that process first, "
             "or wait until its lease has expired"
         )
+
+
+ARRIVING = "arriving from "
+MOVED = "moved to "
+
+
+class CompanyMoved(LeaseHeld):
+    """The company is closed here: it lives in another project, or has not wholly come from there.
+
+    Attributes:
+        company_id: the company.
+        owner: the mark that closes it, ``"moved to …"`` or ``"arriving from …"``.
+        project: URL of the other project.
+    """
+
+    def __init__(self, company_id: str, mark: str) -> None:
+        super().__init__(company_id, owner=mark, expires_at=None)
+        if mark.startswith(MOVED):
+            self.project = mark.removeprefix(MOVED)
+            says = (
+                f"lives in the project {self.project} now: use it there, or bring it back with "
+                "`supabase-auth-state transfer` from there"
+            )
+        else:
+            self.project = mark.removeprefix(ARRIVING)
+            says = (
+                f"is on its way here from the project {self.project}: run the same transfer again "
+                "to finish it; or, if it is still open there, use it there and delete what is here "
+                "(supabase-auth-state delete)"
+            )
+        self.args = (f"company {company_id!r} is closed in this project: it {says}",)
 
 
 class LeaseLost(LeaseError):

@@ -8,6 +8,7 @@ import signal
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
+from inspect import iscoroutinefunction
 from typing import Any
 
 import psycopg
@@ -54,6 +55,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAMES",
         help=f"run each asynchronous test on these event loops, of {', '.join(LOOPS)}",
     )
+    parser.addoption("--only-async", action="store_true", help="leave out what needs no event loop")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Obey `--only-async`."""
+    if config.getoption("--only-async"):
+        items[:] = [item for item in items if iscoroutinefunction(getattr(item, "obj", None))]
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, NewLoop]:

@@ -28,6 +28,9 @@ async def run(bench: Bench) -> None:
     ids = list(variants[0])
     keys = {"session": variants[0], "identity-key": {IDENTITY: _identity()}}
     stores = await bench.contestants(keys)
+    sealed = await Library.open_sealed(bench.rest, bench.company(keys))
+    bench.closing.push_async_callback(sealed.close)
+    stores[sealed.name] = sealed
     floor, upsert = bench.floor(keys), BulkUpsert(bench.http, bench.company(keys))
     one = [{"session": {ids[0]: variant[ids[0]]}} for variant in variants]
     hundred = [{"session": variant} for variant in variants]

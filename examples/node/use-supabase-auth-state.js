@@ -6,7 +6,7 @@
  *     const sock = makeWASocket({ auth: state })
  *     sock.ev.on('creds.update', () => saveCreds().catch(error => sock.end(error)))
  */
-import { randomUUID } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHash, hkdfSync, randomBytes, randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -32,6 +32,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * @property {boolean} [create] false: an unknown company is an error, not a new device
  * @property {number} [giveUpAfter] milliseconds after which a request that keeps failing is given up
  * @property {number} [timeout] milliseconds to wait for one answer
+ * @property {string | ((companyId: string) => string | Promise<string>)} [encryption] the keys that seal
+ *   values, `k2:<base64>,k1:<base64>`, or what gives them; otherwise `SUPABASE_AUTH_STATE_KEYS`
  */
 
 /** Which clients understand the bytes in the rows. WAeys, in Python, shares this family. */
@@ -47,6 +49,7 @@ const PREFER = 'resolution=merge-duplicates,return=minimal'
  * - `REFUSED`: the database or the gateway said no
  * - `FAMILY_MISMATCH`: the company belongs to another kind of client
  * - `DAMAGED`: a value is not what Baileys writes; `supabase-auth-state doctor` may repair it
+ * - `SEALED`: a value is sealed, and the keys that are given do not open it
  * - `UNREAD`: a write over a row that could not be read
  * - `NOT_FOUND`: the company is not stored, and `create` is false
  * - `UNFINISHED_IMPORT`: the company has keys and no creds; run the import again
@@ -74,8 +77,9 @@ export async function useSupabaseAuthState(companyId, options = {}) {
 	if (!companyId) throw new AuthStateError('CONFIGURATION', 'a company id is needed')
 	const baileys = options.baileys ?? (await import('baileys'))
 	const company = new Company(companyId, options.client ?? (await clientFromEnv()), options)
-	const codec = makeCodec(company, baileys)
-	const writer = new Writer(company)
+	const keys = await givenKeys(companyId, options.encryption ?? process.env.SUPABASE_AUTH_STATE_KEYS)
+	const codec = sealed(company, keys, makeCodec(company, baileys))
+	const writer = new Writer(company, [...keys.byId.keys()])
 	const close = async () => {
 		await writer.end()
 		await writer.lease?.release()
@@ -173,8 +177,9 @@ function makeKeyStore(company, writer, codec) {
 		await writer.fence()
 		const stored = await company.loadKeys('session', sessions.map(row => row.key_id))
 		const forgetful = sessions.find(({ key_id: id, value }) => {
-			const known = Object.keys(stored[id]?._sessions ?? {})
-			return known.length && !known.some(baseKey => baseKey in value._sessions)
+			const known = stored[id] ? Object.keys(codec.decode('session', id, stored[id])._sessions ?? {}) : []
+			const written = codec.decode('session', id, value)._sessions ?? {}
+			return known.length && !known.some(baseKey => baseKey in written)
 		})
 		if (forgetful) throw unreadError(forgetful)
 	}
@@ -248,6 +253,115 @@ function makeCodec(company, { BufferJSON, proto }) {
 	}
 
 	return { encode, decode }
+}
+
+/**
+ * The keys of a company, in order, and whether the first one seals.
+ *
+ * @typedef {{ seals: string | null, byId: Map<string, Buffer> }} Keys
+ * @param {string} companyId @param {Options['encryption']} encryption
+ * @returns {Promise<Keys>}
+ */
+async function givenKeys(companyId, encryption) {
+	const text = (typeof encryption === 'function' ? await encryption(companyId) : encryption)?.trim()
+	if (!text) return { seals: null, byId: new Map() }
+	const entries = text.split(',').map(entry => entry.trim())
+	const plain = entries[0] === 'plain' && entries.shift() !== undefined
+	/** @type {Keys['byId']} */
+	const byId = new Map()
+	for (const entry of entries) {
+		const [, id, encoded] = /^([\w-]{1,32}):([A-Za-z0-9+/]{43}=)$/.exec(entry) ?? []
+		if (!id || id === 'plain' || byId.has(id)) {
+			throw new AuthStateError('CONFIGURATION', 'SUPABASE_AUTH_STATE_KEYS is a list such as k2:<base64>,k1:<base64>')
+		}
+		const info = Buffer.from(companyId)
+		byId.set(id, Buffer.from(hkdfSync('sha256', Buffer.from(encoded, 'base64'), 'supabase-auth-state', info, 32)))
+	}
+	return { seals: plain ? null : [...byId.keys()][0], byId }
+}
+
+/**
+ * A codec whose rows are sealed with a key that the database does not have: docs/encryption.md.
+ *
+ * @param {Company} company @param {Keys} keys @param {ReturnType<typeof makeCodec>} codec
+ */
+function sealed(company, { seals, byId }, codec) {
+	/** @param {string} type @param {string} id @param {string} keyId @param {string} device */
+	function placeOf(type, id, keyId, device) {
+		const [role, keyType] = type === 'creds' && !id ? ['creds', ''] : ['key', type]
+		return Buffer.from(['supabase-auth-state', '1', role, keyId, company.id, keyType, id, device].join('\0'))
+	}
+
+	/** @param {string} type @param {string} id @param {any} value */
+	function encode(type, id, value) {
+		const stored = codec.encode(type, id, value)
+		if (isSealed(stored)) throw new AuthStateError('DAMAGED', `${company}: ${type} ${id} has a field $sealed`)
+		if (!seals) return stored
+		const device = type === 'creds' && !id ? deviceOf(stored) : ''
+		const place = placeOf(type, id, seals, device)
+		const box = sealBox(/** @type {Buffer} */ (byId.get(seals)), place, Buffer.from(JSON.stringify(stored)))
+		return { $sealed: seals, v: 1, ...(device && { device }), box: box.toString('base64') }
+	}
+
+	/** @param {string} type @param {string} id @param {any} stored */
+	function decode(type, id, stored) {
+		if (!isSealed(stored)) return codec.decode(type, id, stored)
+		const key = byId.get(stored.$sealed)
+		const text = key && stored.v === 1 ? openBox(key, placeOf(type, id, stored.$sealed, stored.device ?? ''), stored.box) : null
+		if (text) return codec.decode(type, id, JSON.parse(text.toString()))
+		const why = key ? 'does not open with the key' : 'is sealed with a key that is not given:'
+		throw new AuthStateError('SEALED', `${company}: ${`${type} ${id}`.trim()} ${why} ${stored.$sealed}`)
+	}
+
+	return { encode, decode }
+}
+
+const isSealed = (/** @type {any} */ stored) =>
+	typeof stored === 'object' && stored !== null && !Array.isArray(stored) && '$sealed' in stored
+
+/** @param {any} creds as they are stored */
+function deviceOf({ registrationId, signedIdentityKey }) {
+	return createHash('sha256').update(`${registrationId}:${signedIdentityKey.public.data}`).digest('base64')
+}
+
+/** XChaCha20-Poly1305 (IETF), which node:crypto has in its parts. @param {Buffer} key @param {Buffer} place @param {Buffer} text */
+function sealBox(key, place, text) {
+	const nonce = randomBytes(24)
+	const cipher = createCipheriv('chacha20-poly1305', ...subkey(key, nonce), { authTagLength: 16 })
+	cipher.setAAD(place, { plaintextLength: text.length })
+	return Buffer.concat([nonce, cipher.update(text), cipher.final(), cipher.getAuthTag()])
+}
+
+/** The text in a box, or null. @param {Buffer} key @param {Buffer} place @param {string} encoded */
+function openBox(key, place, encoded) {
+	const box = Buffer.from(String(encoded), 'base64')
+	if (box.length < 40) return null
+	const decipher = createDecipheriv('chacha20-poly1305', ...subkey(key, box.subarray(0, 24)), { authTagLength: 16 })
+	decipher.setAAD(place, { plaintextLength: box.length - 40 })
+	decipher.setAuthTag(box.subarray(-16))
+	try {
+		return Buffer.concat([decipher.update(box.subarray(24, -16)), decipher.final()])
+	} catch {
+		return null
+	}
+}
+
+/**
+ * HChaCha20 of the first 16 bytes of the nonce is the key, and the rest is the nonce. A block of
+ * ChaCha20 is HChaCha20 with the first words of its state added: they are taken off again.
+ *
+ * @param {Buffer} key @param {Buffer} nonce
+ * @returns {[Buffer, Buffer]}
+ */
+function subkey(key, nonce) {
+	const block = createCipheriv('chacha20', key, nonce.subarray(0, 16)).update(Buffer.alloc(64))
+	const start = Buffer.concat([Buffer.from('expand 32-byte k'), nonce.subarray(0, 16)])
+	const derived = Buffer.alloc(32)
+	for (let at = 0; at < 32; at += 4) {
+		const word = block.readUInt32LE(at < 16 ? at : at + 32) - start.readUInt32LE(at)
+		derived.writeUInt32LE(word >>> 0, at)
+	}
+	return [derived, Buffer.concat([Buffer.alloc(4), nonce.subarray(16)])]
 }
 
 /**
@@ -438,7 +552,7 @@ class Company {
 		const sqlstate = String(error?.code ?? '')
 		const ours = sqlstate.startsWith('PT')
 		const reason = ours ? error.message : error ? `HTTP ${status} ${sqlstate}`.trim() : `no answer of PostgREST (HTTP ${status})`
-		const kinds = { 'whatsapp lease:': 'LEASE_HELD', 'whatsapp restore:': 'ROLLED_BACK' }
+		const kinds = { 'whatsapp lease:': 'LEASE_HELD', 'whatsapp restore:': 'ROLLED_BACK', 'whatsapp sealing:': 'SEALED' }
 		const kind = Object.entries(kinds).find(([start]) => ours && reason.startsWith(start))?.[1]
 		return new AuthStateError(kind ?? code, `${this}: ${what} failed: ${reason}`)
 	}
@@ -465,9 +579,12 @@ class Writer {
 	/** @type {Promise<unknown>} */
 	#last = Promise.resolve()
 
-	/** @param {Company} company */
-	constructor(company) {
+	#opens
+
+	/** @param {Company} company @param {string[]} opens the ids of the keys that this process has */
+	constructor(company, opens) {
 		this.#company = company
+		this.#opens = opens
 	}
 
 	/**
@@ -598,8 +715,10 @@ class Writer {
 
 	/** @returns {Record<string, string>} */
 	#headers() {
-		if (!this.lease) return this.epoch === null ? {} : { 'x-whatsapp-epoch': String(this.epoch) }
-		const headers = this.lease.headers()
+		/** @type {Record<string, string>} */
+		const keys = this.#opens.length ? { 'x-whatsapp-opens': this.#opens.join(',') } : {}
+		if (!this.lease) return this.epoch === null ? keys : { ...keys, 'x-whatsapp-epoch': String(this.epoch) }
+		const headers = { ...keys, ...this.lease.headers() }
 		return this.#stored ? { ...headers, 'x-whatsapp-stored': String(this.#stored) } : headers
 	}
 }

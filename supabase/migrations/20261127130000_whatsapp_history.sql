@@ -90,6 +90,18 @@ as $$
     (select max(q.version) from public.whatsapp_quarantine q where q.company_id = p_company_id))
 $$;
 
+-- What tells linked devices apart, or null where that is not known: the hash that sealed creds have beside the box.
+create function public.whatsapp_device_of(p_creds jsonb)
+returns text
+language sql
+immutable parallel safe
+set search_path = ''
+as $$
+  select case when p_creds ? '$sealed' then p_creds ->> 'device'
+    else encode(sha256(convert_to((p_creds ->> 'registrationId') || ':' || (
+      p_creds -> 'signedIdentityKey' -> 'public' ->> 'data'), 'UTF8')), 'base64') end
+$$;
+
 -- Keeps the creds that are replaced or deleted, whoever does it. The row is locked, so versions are counted one
 -- after the other. The last creds of a day are also kept in the slot of that day.
 create function public.whatsapp_keep_creds()
@@ -99,7 +111,10 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_version bigint := public.whatsapp_next_version(old.company_id);
+  -- As whatsapp_next_version says; a function in SQL is planned at every call, which is half the price of a save.
+  v_version bigint := 1 + greatest(0,
+    (select max(h.version) from public.whatsapp_creds_history h where h.company_id = old.company_id),
+    (select max(q.version) from public.whatsapp_quarantine q where q.company_id = old.company_id));
   v_day int := (old.updated_at at time zone 'UTC')::date - date '2000-01-01';
 begin
   insert into public.whatsapp_creds_history (company_id, slot, version, creds, client_family, saved_at, replaced_at)
@@ -216,14 +231,13 @@ stable security definer
 set search_path = ''
 as $$
   with now_stored as (
-    select a.client_family, a.updated_at, a.creds -> 'registrationId' as registration,
-      a.creds -> 'signedIdentityKey' -> 'public' as identity
+    select a.client_family, a.updated_at, public.whatsapp_device_of(a.creds) as device
     from public.whatsapp_auth a where a.company_id = p_company_id
   ), kept as (
     select distinct on (h.version) h.version, 'creds' as kind, 'replaced' as reason, h.client_family, true as creds, 0::bigint as keys,
       pg_column_size(h.creds)::bigint as bytes, h.saved_at, h.replaced_at as kept_at,
       case when h.slot >= 10 then h.replaced_at + interval '7 days' end as until,
-      h.creds -> 'registrationId' = n.registration and h.creds -> 'signedIdentityKey' -> 'public' = n.identity as same_device
+      public.whatsapp_device_of(h.creds) = n.device as same_device
     from public.whatsapp_creds_history h
     left join now_stored n on true
     where h.company_id = p_company_id and (h.slot < 10 or h.replaced_at > now() - interval '7 days')
@@ -234,7 +248,7 @@ as $$
         + (select coalesce(sum(pg_column_size(k.value)), 0) from public.whatsapp_quarantine_keys k
           where k.company_id = q.company_id and k.version = q.version) as bytes,
       q.saved_at, q.removed_at as kept_at, q.until,
-      q.creds -> 'registrationId' = n.registration and q.creds -> 'signedIdentityKey' -> 'public' = n.identity as same_device
+      public.whatsapp_device_of(q.creds) = n.device as same_device
     from public.whatsapp_quarantine q
     left join now_stored n on true
     where q.company_id = p_company_id and q.until > now()
@@ -269,8 +283,7 @@ begin
       if exists (
           select from public.whatsapp_auth a where a.company_id = p_company_id
             and (a.client_family <> v_kept.client_family
-              or a.creds -> 'registrationId' <> v_kept.creds -> 'registrationId'
-              or a.creds -> 'signedIdentityKey' -> 'public' <> v_kept.creds -> 'signedIdentityKey' -> 'public')) then
+              or public.whatsapp_device_of(a.creds) <> public.whatsapp_device_of(v_kept.creds))) then
         raise exception 'whatsapp history: version % of company % is another linked device', p_version, p_company_id
           using errcode = 'PT409', hint = 'Its keys would not be there. Restore a whole company from the quarantine instead.';
       end if;
@@ -535,7 +548,7 @@ $$;
 -- 8. Access -------------------------------------------------------------------------------------------------
 
 -- Granted to no role: triggers and functions run them as their owner.
-revoke all on function public.whatsapp_next_version(text), public.whatsapp_keep_creds(), public.whatsapp_into_quarantine(text, text, boolean, bigint),
+revoke all on function public.whatsapp_next_version(text), public.whatsapp_device_of(jsonb), public.whatsapp_keep_creds(), public.whatsapp_into_quarantine(text, text, boolean, bigint),
   public.whatsapp_above_erased()
   from public, anon, authenticated, service_role;
 revoke all on function public.whatsapp_history(text), public.restore_whatsapp_version(text, bigint), public.erase_whatsapp_company(text),

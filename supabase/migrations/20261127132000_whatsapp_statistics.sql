@@ -3,7 +3,7 @@
 
 -- 1. What is counted ----------------------------------------------------------------------------------------
 
--- No trigger on whatsapp_keys counts: that made a set of one key 8 % slower (docs/operations.md). A company is counted
+-- No trigger on whatsapp_keys counts: that costs a set more than 3 % (docs/operations.md). A company is counted
 -- again after it was written, as whatsapp_writers tells, once a minute by whoever asks; a clean-up run counts all.
 create table public.whatsapp_company_statistics (
   company_id text collate "C" primary key,
@@ -49,7 +49,8 @@ create table public.whatsapp_statistics (
   commits bigint,
   key_rows bigint,
   commits_per_minute float8,
-  key_rows_per_minute float8
+  key_rows_per_minute float8,
+  workers jsonb not null default '[]'
 );
 
 comment on column public.whatsapp_statistics.recounted_at is 'When the last count of every company began; null before the first.';
@@ -265,6 +266,15 @@ begin
   set refreshed_at = v_now,
     owned = (select count(*) from public.whatsapp_leases l
       where l.expires_at > v_now and l.company_id not like 'supabase-auth-state/%'),
+    workers = (
+      select coalesce(jsonb_agg(jsonb_build_object('owner', w.owner, 'companies', w.companies, 'since', extract(epoch from w.since),
+        'until', extract(epoch from w.until)) order by w.companies desc, w.owner), '[]')
+      from (
+        select l.owner, count(*) as companies, min(l.acquired_at) as since, min(l.expires_at) as until
+        from public.whatsapp_leases l
+        where l.owner is not null and l.expires_at > v_now and l.company_id not like 'supabase-auth-state/%'
+        group by l.owner order by count(*) desc, l.owner limit 1000
+      ) w),
     commits = v_commits, key_rows = v_key_rows,
     -- The database forgets its counts when it recovers from a crash.
     commits_per_minute = case when v_commits >= s.commits then (v_commits - s.commits) / r.minutes end,
@@ -650,21 +660,18 @@ as $$
   where d.day > (clock_timestamp() at time zone 'UTC')::date - p_days
 $$;
 
--- The processes that own companies now, and until when: [{"owner": …, "companies": …, "since": …, "until": …}, …].
+-- The processes that own companies, as of the last refresh, those with the most first:
+-- [{"owner": …, "companies": …, "since": …, "until": …}, …].
 create function public.whatsapp_workers(p_limit int default 200)
 returns jsonb
 language sql
 stable security definer
 set search_path = ''
 as $$
-  select coalesce(jsonb_agg(jsonb_build_object('owner', w.owner, 'companies', w.companies, 'since', extract(epoch from w.since),
-    'until', extract(epoch from w.until)) order by w.companies desc, w.owner), '[]')
-  from (
-    select l.owner, count(*) as companies, min(l.acquired_at) as since, min(l.expires_at) as until
-    from public.whatsapp_leases l
-    where l.owner is not null and l.expires_at > clock_timestamp()
-    group by l.owner order by count(*) desc, l.owner limit p_limit
-  ) w
+  select coalesce(jsonb_agg(w.worker order by w.n), '[]')
+  from public.whatsapp_statistics s
+  cross join jsonb_array_elements(s.workers) with ordinality as w (worker, n)
+  where w.n <= p_limit
 $$;
 
 -- Companies whose pre-keys are fewer than p_low or more than p_high, at most p_limit of each kind:

@@ -101,6 +101,19 @@ begin
 end
 $$;
 
+-- For an owner whose journal holds writes of an earlier process: whether a writer that is none of p_writers has written
+-- the company, or may have, since p_since (seconds since 1970).
+create function public.whatsapp_written_by_others(p_company_id text, p_writers jsonb, p_since float8)
+returns jsonb
+language sql
+stable security definer
+set search_path = ''
+as $$
+  select jsonb_build_object('company_id', p_company_id, 'time', extract(epoch from clock_timestamp()), 'others', exists (
+    select from public.whatsapp_writers w
+    where w.company_id = p_company_id and not p_writers ? w.writer and w.lands_until > to_timestamp(p_since)))
+$$;
+
 create or replace function public.whatsapp_lease_status(p_company_id text)
 returns jsonb
 language sql
@@ -121,7 +134,7 @@ begin
   for item in
     select p.oid::regprocedure as signature from pg_catalog.pg_proc p
     where p.pronamespace = 'public'::regnamespace
-      and p.proname in ('report_whatsapp_restored', 'settle_whatsapp_restored')
+      and p.proname in ('report_whatsapp_restored', 'settle_whatsapp_restored', 'whatsapp_written_by_others')
   loop
     execute format('revoke all on function %s from public, anon, authenticated', item.signature);
     execute format('grant execute on function %s to service_role', item.signature);

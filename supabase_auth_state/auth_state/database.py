@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from supabase_auth_state import codec
+from supabase_auth_state.codec import CREDS_REF, Sealing
 from supabase_auth_state.codec.creds import init_auth_creds
 from supabase_auth_state.config import Settings, check_company_id
+from supabase_auth_state.config.encryption import Encryption
 from supabase_auth_state.errors import (
+    CompanyMoved,
     CompanyNotFound,
     ConfigurationError,
     FamilyMismatch,
@@ -19,10 +22,12 @@ from supabase_auth_state.errors import (
 )
 from supabase_auth_state.files.folder import FolderKey, write_folder
 from supabase_auth_state.leases.lease import Lease, acquire_lease
+from supabase_auth_state.leases.seals import sealing_for
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.client import Rest, open_rest
 from supabase_auth_state.rest.connection import Client
 from supabase_auth_state.rest.opening import Closing, Opening
+from supabase_auth_state.store.journal import Head, Journal, JournalFile, replay
 from supabase_auth_state.store.key_store import SupabaseKeyStore
 from supabase_auth_state.types import Creds, KeyRef
 
@@ -55,6 +60,7 @@ class AuthState(Closing):
         lease: Lease | None,
         family: str,
         owned_rest: Rest | None,
+        journal: JournalFile | None = None,
     ) -> None:
         self.company_id = company_id
         self.creds = creds
@@ -62,6 +68,7 @@ class AuthState(Closing):
         self.lease = lease
         self.family = family
         self._owned_rest = owned_rest
+        self._journal = journal
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -116,6 +123,8 @@ class AuthState(Closing):
         try:
             await self.keys.settle()
         finally:
+            if self._journal is not None:
+                self._journal.close()
             try:
                 if self.lease is not None:
                     await self.lease.release()
@@ -136,6 +145,8 @@ def use_supabase_auth_state(
     family: str = codec.BAILEYS,
     new_creds: NewCreds | None = None,
     cache_bytes: int = 64 << 20,
+    journal: Journal | None = None,
+    encryption: Encryption | None = None,
 ) -> Opening[AuthState]:
     """Open a company's auth state in Supabase; ``await`` it, or enter it with ``async with``.
 
@@ -160,33 +171,55 @@ def use_supabase_auth_state(
         family: which clients understand the bytes; Baileys and WAeys are ``"baileys"``.
         new_creds: makes fresh creds; Baileys' ``initAuthCreds`` when absent.
         cache_bytes: how much to remember while the lease is held.
+        journal: with a lease: where writes are kept, encrypted, while they wait for Supabase. What
+            was waiting when a process ended is written by the next one that opens the company with
+            the same journal, before it is opened.
+        encryption: the keys that seal values, or a function that gives them, as in `Settings`;
+            those of ``settings``, ``client`` or ``SUPABASE_AUTH_STATE_KEYS`` when absent.
 
     Raises:
+        JournalError: another process has owned the company since, so what was waiting was put
+            aside; or the journal is in use, damaged, or written with another key.
         ConfigurationError: the company_id, the URL or the key is not what it should be.
         LeaseHeld: another process owns the company.
+        CompanyMoved: the company lives in another project now, or is on its way here.
         CompanyNotFound: the company is not stored, and ``create`` is False.
         UnfinishedImport: the company has keys and no creds.
         FamilyMismatch: the rows belong to another kind of client.
         CodecError: the stored creds cannot be read for certain.
+        SealedValueError: the stored creds are sealed, and no key here opens them.
         StoreError: the database refused or did not answer. It is never taken for "no creds".
     """
     check_company_id(company_id)
+    if journal is not None and not lease:
+        raise ConfigurationError("a journal needs lease=True: only an owner may write later")
 
     async def open_it() -> AuthState:
-        rest = open_rest(settings, client=client)
+        rest = open_rest(settings, client=client, encryption=encryption)
         owned = rest if client is None else None
         held: Lease | None = None
+        file: JournalFile | None = None
         try:
+            if journal is not None:
+                file = JournalFile(journal, company_id)
+            others = await _others(rest, file)
             if lease:
                 held = await acquire_lease(rest, company_id, ttl=lease_ttl, owner=owner)
             writer = Writer(rest, company_id) if held is None else held.writer
+            if file is not None and held is not None:
+                await _replay(rest, file, held, others=others, family=family)
             fresh = _fresh(company_id, family, new_creds) if create else None
             creds = await _load_creds(rest, writer, family, fresh)
             keys = SupabaseKeyStore(
-                rest, company_id, family=family, lease=held, writer=writer, cache_bytes=cache_bytes
+                rest, company_id, family=family, lease=held, writer=writer,
+                cache_bytes=cache_bytes, journal=file,
+            )  # fmt: skip
+            return AuthState(
+                company_id, creds, keys, lease=held, family=family, owned_rest=owned, journal=file
             )
-            return AuthState(company_id, creds, keys, lease=held, family=family, owned_rest=owned)
         except BaseException:
+            if file is not None:
+                file.close()
             if held is not None:
                 await held.release()
             if owned is not None:
@@ -196,16 +229,54 @@ def use_supabase_auth_state(
     return Opening(open_it)
 
 
+async def _others(rest: Rest, file: JournalFile | None) -> bool:
+    """Return whether others may have written the company since the journal was begun."""
+    if file is None or file.head is None or not file.left:
+        return False
+    return bool((await _written(rest, file, [file.head.writer], file.head.since))["others"])
+
+
+async def _written(
+    rest: Rest, file: JournalFile, writers: list[str], since: float
+) -> Mapping[str, Any]:
+    params = {"p_writers": writers, "p_since": since}
+    found: Mapping[str, Any] = await rest.about(
+        "whatsapp_written_by_others", file.company_id, params
+    )
+    return found
+
+
+async def _replay(
+    rest: Rest, file: JournalFile, lease: Lease, *, others: bool, family: str
+) -> None:
+    # Asked once more under the lease, under which no other process writes: acquiring it may have
+    # let the database forget a writer of more than an hour ago, which the first answer knew.
+    mine = lease.writer.id
+    before = [mine] if file.head is None else [mine, file.head.writer]
+    since = 0.0 if file.head is None else file.head.since
+    found = await _written(rest, file, before, since)
+    keys = SupabaseKeyStore(rest, file.company_id, family=family, lease=lease)
+    head = Head(file.company_id, mine, lease.token, float(found["time"]))
+    written = await replay(file, head, others=others or found["others"], write=keys.replay)
+    if written:
+        log.info("company %s: %d writes of the journal are stored", file.company_id, written)
+
+
 async def _load_creds(
     rest: Rest, writer: Writer, family: str, fresh: Callable[[], Creds] | None
 ) -> Creds:
     company_id = writer.company_id
+    sealing = await writer.sealing()
     found = await rest.ask("fetch_whatsapp_creds", company_id, {})
+    if found.get("closed"):
+        raise CompanyMoved(company_id, found["closed"])
     if found["creds"] is None and not found["has_keys"]:
         if fresh is None:
             raise CompanyNotFound(company_id)
         writer.epoch = found["epoch"]
-        encoded = codec.encode_creds(fresh(), company_id=company_id, family=family)
+        encoded = sealing.seal(
+            CREDS_REF, codec.encode_creds(fresh(), company_id=company_id, family=family)
+        )
         # The row that is there counts, whichever process stored it.
         found = await writer.ask(
             "create_whatsapp_company", {"p_creds": encoded, "p_client_family": family}
@@ -215,7 +286,7 @@ async def _load_creds(
     if found["creds"] is None:
         raise UnfinishedImport(company_id)
     writer.epoch = found["epoch"]
-    return _decoded(found, company_id, family)
+    return _decoded(found, sealing, company_id, family)
 
 
 async def read_creds(rest: Rest, company_id: str, family: str = codec.BAILEYS) -> Creds | None:
@@ -230,13 +301,16 @@ async def read_creds(rest: Rest, company_id: str, family: str = codec.BAILEYS) -
         StoreError: the database refused or did not answer.
     """
     found = await rest.ask("fetch_whatsapp_creds", company_id, {})
-    return None if found["creds"] is None else _decoded(found, company_id, family)
+    if found["creds"] is None:
+        return None
+    return _decoded(found, await sealing_for(rest, company_id), company_id, family)
 
 
-def _decoded(found: Mapping[str, Any], company_id: str, family: str) -> Creds:
+def _decoded(found: Mapping[str, Any], sealing: Sealing, company_id: str, family: str) -> Creds:
     if found["client_family"] != family:
         raise FamilyMismatch(company_id, stored=found["client_family"], wanted=family)
-    return codec.decode_creds(found["creds"], company_id=company_id, family=family)
+    creds = sealing.open(CREDS_REF, found["creds"])
+    return codec.decode_creds(creds, company_id=company_id, family=family)
 
 
 def _fresh(company_id: str, family: str, new_creds: NewCreds | None) -> NewCreds:

@@ -28,7 +28,7 @@ Look at rules with thresholds: size against plan, days to the limit, expired bac
 leases, damaged rows, pre-keys, errors. Rules and receivers are in a TOML file over sensible
 defaults; without a file the log is the receiver. docs/operations.md has the rules.""",
     )
-    ways = parser.add_subparsers(dest="way", metavar="WAY", required=True)
+    ways = parser.add_subparsers(dest="way", metavar="WAY", required=True, help="what to do")
     for name, run, summary in (
         ("check", run_check, "look once; exit code 3 when a rule fires: for cron"),
         ("run", run_alerts, "keep looking, until SIGTERM"),

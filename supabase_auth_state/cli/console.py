@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What errors carry for people and programs to act on; never a stored value.
 _DETAILS = (
     "company_id", "key_type", "key_id", "owner", "expires_at", "newer", "extra", "returning",
-    "other_device", "companies", "status", "code",
+    "other_device", "companies", "status", "code", "project",
 )  # fmt: skip
 _LISTS = {
     "problems": ("file", "reason"),

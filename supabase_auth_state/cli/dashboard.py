@@ -1,167 +1,80 @@
-"""The companies in the database, how large they are and who owns them; nothing secret."""
+"""``dashboard``: serve web pages about the database."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from typing import Any
+import argparse
+import importlib.util
+from pathlib import Path
 
-from supabase_auth_state.rest.client import Rest
-from supabase_auth_state.rest.timestamps import seconds
+from supabase_auth_state.errors import ConfigurationError
 
-from .companies import read_all
-from .tables import cut, human_bytes, human_duration, table
+from .console import Console
+from .exits import DONE
+from .parsing import Commands, add_command, add_company_backup_dir, port
 
-# The summary, an empty line, and the head of the table.
-_FRAME_LINES = 3
+_NEEDED = ("starlette", "uvicorn", "jinja2")
 
 
-@dataclass(frozen=True)
-class CompanyStatus:
-    """One company.
-
-    Attributes:
-        company_id: the company.
-        rows: how many keys it has.
-        bytes: how much they take, without indexes.
-        expired: how many may be deleted.
-        creds_saved: when its creds were last changed, in seconds since 1970; None without creds.
-        owner: who holds its lease, or None.
-        lease_until: when that lease ends unless it is renewed, in seconds since 1970, or None.
-        rolled_back_at: when an owner found that the database had been set back to an earlier
-            moment, in seconds since 1970, or None.
-    """
-
-    company_id: str
-    rows: int
-    bytes: int
-    expired: int
-    creds_saved: float | None
-    owner: str | None
-    lease_until: float | None
-    rolled_back_at: float | None = None
-
-
-@dataclass(frozen=True)
-class Dashboard:
-    """The largest companies at one moment.
-
-    Attributes:
-        taken_at: the moment, in seconds since 1970.
-        companies: the largest companies, largest first.
-        company_count: how many companies there are.
-        owned_count: how many are owned now.
-        rows: how many keys there are.
-        expired: how many of them may be deleted.
-        database_bytes: how large the database is, all of it.
-    """
-
-    taken_at: float
-    companies: tuple[CompanyStatus, ...]
-    company_count: int
-    owned_count: int
-    rows: int
-    expired: int
-    database_bytes: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the dashboard as JSON values."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        return self.text()
-
-    def text(self, *, columns: int | None = None, lines: int | None = None) -> str:
-        """Return the dashboard for a person.
-
-        Args:
-            columns: how wide it may be, or None for any width.
-            lines: how many lines it may have, or None for any number. Companies that do not fit are
-                counted.
-        """
-        clock = datetime.fromtimestamp(self.taken_at, timezone.utc)
-        summary = (
-            f"{clock:%Y-%m-%d %H:%M:%S} UTC   companies: {self.company_count}, owned: "
-            f"{self.owned_count}, keys: {self.rows}, expired: {self.expired}, database: "
-            f"{human_bytes(self.database_bytes)}"
-        )
-        shown = list(self.companies)
-        if lines is not None and len(shown) > max(lines - _FRAME_LINES, 0):
-            # One line less, for the count of the others.
-            shown = shown[: max(lines - _FRAME_LINES - 1, 0)]
-        head = ("company", "keys", "size", "expired", "creds saved", "lease", "owner")
-        found = [summary, "", *table(head, [self._row(each) for each in shown]).splitlines()]
-        if len(shown) < len(self.companies):
-            found.append(f"… and {len(self.companies) - len(shown)} more")
-        return "\n".join(found if columns is None else [cut(line, columns) for line in found])
-
-    def _row(self, company: CompanyStatus) -> Sequence[str]:
-        left = None if company.lease_until is None else company.lease_until - self.taken_at
-        saved = None if company.creds_saved is None else self.taken_at - company.creds_saved
-        return (
-            company.company_id,
-            str(company.rows),
-            human_bytes(company.bytes),
-            str(company.expired),
-            "-" if saved is None else f"{human_duration(saved)} ago",
-            "-" if left is None else human_duration(left),
-            "set back" if company.rolled_back_at is not None else company.owner or "-",
-        )
-
-
-async def read_dashboard(rest: Rest, *, companies: int, now: float) -> Dashboard:
-    """Look at the database.
-
-    Args:
-        rest: where it is.
-        companies: how many companies to show.
-        now: the time, in seconds since 1970.
-
-    Raises:
-        StoreError: it refused or did not answer.
-    """
-    stats = await rest.rpc("whatsapp_storage_stats", {"p_companies": companies})
-    rows = await read_all(rest, "whatsapp_leases", "company_id,owner,expires_at,restored_at")
-    leases = {
-        row["company_id"]: row
-        for row in rows
-        if row["owner"] is not None and seconds(row["expires_at"]) > now
-    }
-    rolled_back = {
-        row["company_id"]: seconds(row["restored_at"])
-        for row in rows
-        if row["restored_at"] is not None
-    }
-    saved = {
-        row["company_id"]: seconds(row["updated_at"])
-        for row in await read_all(rest, "whatsapp_auth", "company_id,updated_at")
-    }
-    return Dashboard(
-        taken_at=now,
-        companies=tuple(_status(row, saved, leases, rolled_back) for row in stats["by_company"]),
-        company_count=stats["companies"],
-        owned_count=len(leases),
-        rows=stats["rows"],
-        expired=stats["expired"],
-        database_bytes=stats["database_bytes"],
+def add_parsers(commands: Commands) -> None:
+    """Add the parser of this command."""
+    parser = add_command(
+        commands,
+        "dashboard",
+        run_dashboard,
+        summary="web pages: companies, leases, alerts, capacity",
+        description="""\
+Serve web pages until SIGTERM: the whole at a glance, companies, leases and workers, alerts,
+capacity. They show nothing secret. Only this machine can connect, unless --host says otherwise;
+then a token is needed, from SUPABASE_AUTH_STATE_DASHBOARD_TOKEN.
+Needs the extra: pip install 'supabase-auth-state[dashboard]'. `top` is the same at a terminal.""",
     )
-
-
-def _status(
-    row: Mapping[str, Any],
-    saved: Mapping[str, float],
-    leases: Mapping[str, Mapping[str, Any]],
-    rolled_back: Mapping[str, float],
-) -> CompanyStatus:
-    lease = leases.get(row["company_id"])
-    return CompanyStatus(
-        company_id=row["company_id"],
-        rows=row["rows"],
-        bytes=row["bytes"],
-        expired=row["expired"],
-        creds_saved=saved.get(row["company_id"]),
-        owner=None if lease is None else lease["owner"],
-        lease_until=None if lease is None else seconds(lease["expires_at"]),
-        rolled_back_at=rolled_back.get(row["company_id"]),
+    parser.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
+    parser.add_argument("--port", type=port, default=8464, help="port (default: 8464)")
+    parser.add_argument(
+        "--allowed-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a name under which browsers may reach it, e.g. that of a proxy",
     )
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help="alert rules and plan, as of `alerts`"
+    )
+    add_company_backup_dir(parser)
+
+
+async def run_dashboard(args: argparse.Namespace, console: Console) -> int:
+    """Serve the pages."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"{missing[0]} is not installed: pip install 'supabase-auth-state[dashboard]'"
+        )
+    from supabase_auth_state.config import Settings, environment
+    from supabase_auth_state.operations.alert_config import load_alert_config
+    from supabase_auth_state.operations.alerting import project_name
+    from supabase_auth_state.rest.client import using_rest
+
+    from .signals import stop_request
+    from .web.access import access_for
+    from .web.app import Dashboard
+    from .web.serve import serve_dashboard
+
+    access = access_for(args.host, environment(), tuple(args.allowed_host))
+    async with using_rest() as rest:
+        dashboard = Dashboard(
+            rest=rest,
+            access=access,
+            alerts=load_alert_config(args.config),
+            backup_dir=args.backup_dir,
+            project=project_name(Settings.from_env().url),
+        )
+        with stop_request() as asked:
+            await serve_dashboard(
+                dashboard,
+                asked,
+                host=args.host,
+                port=args.port,
+                on_port=lambda number: console.say(f"serving http://{args.host}:{number}/"),
+            )
+    return DONE

@@ -30,16 +30,19 @@ def _add_doctor(commands: Commands) -> None:
         commands,
         "doctor",
         run_doctor,
-        summary="report damaged rows of a company, and repair what can be repaired",
+        summary="is the project set up as it has to be; damaged rows of a company, and repair",
         description="""\
-Read a company's rows and report every damaged one: bytes in forms that Baileys no longer reads,
-mappings without their other half, keys that do not belong together. Ends with exit code 3 when
-something is damaged.
+Without a company: look at URL, key, migrations, grants, what outsiders can read (with
+SUPABASE_ANON_KEY), clock, round trip, clean-up and statistics, one line each.
+
+With one: read a company's rows and report every damaged one: bytes in forms that Baileys no longer
+reads, mappings without their other half, keys that do not belong together. Ends with exit code 3
+when something is damaged.
 
 --fix repairs what can be repaired without guessing, after a backup of all rows, and says what it
 left alone.""",
     )
-    add_company_or_all(parser, "examine every company of the database")
+    add_company_or_all(parser, "examine every company of the database", required=False)
     parser.add_argument("--fix", action="store_true", help="repair, after a backup")
     add_company_backup_dir(parser)
 
@@ -47,6 +50,9 @@ left alone.""",
 async def run_doctor(args: argparse.Namespace, console: Console) -> int:
     """Examine one company or all of them, and repair."""
     from supabase_auth_state.doctor.doctor import diagnose, repair
+
+    if args.company is None and not args.all:
+        return await _examine_installation(args, console)
 
     async def examine(company_id: str, rest: Rest) -> Ended:
         if args.fix:
@@ -61,6 +67,24 @@ async def run_doctor(args: argparse.Namespace, console: Console) -> int:
     if repairable and not args.fix:
         console.say("nothing was changed: --fix repairs what can be repaired")
     return code
+
+
+async def _examine_installation(args: argparse.Namespace, console: Console) -> int:
+    from supabase_auth_state.config import Settings, environment
+    from supabase_auth_state.config.environment import first_of
+    from supabase_auth_state.rest.client import using_rest
+
+    from .installation import ANON_VARIABLES, examine_installation
+
+    if args.fix:
+        raise ConfigurationError("--fix repairs a company: add --company or --all")
+    settings = Settings.from_env()
+    async with using_rest(settings) as rest:
+        report = await examine_installation(
+            settings, rest, anon_key=first_of(environment(), *ANON_VARIABLES)
+        )
+    console.result(report, ok=report.is_right)
+    return DONE if report.is_right else DIFFERENT
 
 
 async def _for_companies(

@@ -27,7 +27,7 @@ exit codes:
   0    done
   1    refused or failed; nothing was written unless the message says so
   2    wrong usage, or a setting is missing or wrong
-  3    the two sides differ (verify), something is damaged (doctor), or a rule fires (alerts check)
+  3    different (verify), damaged (doctor), a rule fires (alerts check), values are left (rekey)
   4    the database did not answer, or refused the key
   5    another process owns the company
   130  interrupted (143: terminated)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from supabase_auth_state.errors import CompanyNotFound
+from supabase_auth_state.errors import ARRIVING, MOVED, CompanyMoved, CompanyNotFound
 
 from .console import Console
 from .exits import DONE, OWNED, REFUSED
@@ -76,6 +76,7 @@ async def run_release(args: argparse.Namespace, console: Console) -> int:
         if lease["owner"] is None:
             console.result(LeaseStatus(lease, released=False))
             return DONE
+        _refuse_closed(lease)
         if not (args.yes or await _confirmed(lease, console)):
             console.result(LeaseStatus(lease, released=False), ok=False)
             console.say("nothing was changed: --force ends the lease without a question")
@@ -88,6 +89,16 @@ async def run_release(args: argparse.Namespace, console: Console) -> int:
     released = after["owner"] is None
     console.result(LeaseStatus(after, released=released), ok=released)
     return DONE if released else OWNED
+
+
+def _refuse_closed(lease: Mapping[str, Any]) -> None:
+    """Do not open a company by ending a lease.
+
+    Raises:
+        CompanyMoved: the company has moved to another project, or is on its way from there.
+    """
+    if lease["owner"].startswith((ARRIVING, MOVED)):
+        raise CompanyMoved(lease["company_id"], lease["owner"])
 
 
 async def _confirmed(lease: Mapping[str, Any], console: Console) -> bool:

@@ -11,6 +11,7 @@ from supabase_auth_state import __version__
 from supabase_auth_state.errors import FolderError, SupabaseAuthStateError
 
 from .exits import INTERRUPTED, REFUSED, TABLE, exit_code
+from .memory import keep_memory_private
 from .signals import heed_signals, run
 
 if TYPE_CHECKING:
@@ -28,14 +29,18 @@ def build_parser(*, json: bool = False) -> Parser:
         alerts,
         capacity,
         cleanup,
+        dashboard,
         delete,
         doctor,
         folders,
         leases,
+        metrics,
         migrations,
         overview,
         reinstate,
+        rekey,
         restore,
+        transfer,
     )
     from .parsing import JsonParser, Parser, add_verbosity
 
@@ -49,8 +54,8 @@ def build_parser(*, json: bool = False) -> Parser:
     add_verbosity(parser, default=0)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     groups = (
-        *(folders, restore, delete, cleanup, overview, capacity, alerts),
-        *(doctor, leases, reinstate, migrations),
+        *(folders, restore, delete, transfer, cleanup, overview, dashboard),
+        *(capacity, alerts, metrics, doctor, rekey, leases, reinstate, migrations),
     )
     for group in groups:
         group.add_parsers(commands)
@@ -59,6 +64,7 @@ def build_parser(*, json: bool = False) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, do what it says, and return the exit code."""
+    keep_memory_private()
     with heed_signals():
         return _main(sys.argv[1:] if argv is None else argv)
 

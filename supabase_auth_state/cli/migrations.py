@@ -11,12 +11,9 @@ from supabase_auth_state.errors import ConfigurationError, FolderError
 
 from .console import Console
 from .exits import DONE
+from .install import NEXT, install, tell_exposure, tell_status
 from .migration_files import PUBLIC, migrations_directory, migrations_for
 from .parsing import Commands, add_command
-
-_NEXT = """\
-in a project that `supabase link --project-ref <ref>` has linked:
-  supabase db push --remote --yes     (CLI 2: supabase db push --linked --yes)"""
 
 
 def add_parsers(commands: Commands) -> None:
@@ -31,15 +28,31 @@ The SQL files that make the tables and functions:
 
   migrations list          name them (the default)
   migrations print [NAME]  print one, or all in order, e.g. for the SQL editor
-  migrations copy [DIR]    copy them to supabase/migrations of this project, or to DIR
+  migrations install [DIR] add those that supabase/migrations of this project, or DIR, has not
+  migrations status [DIR]  compare files, database and this version; say what to do next
+  migrations copy [DIR]    copy all of them under their own names, or fail
 
-Then apply them, {_NEXT}""",
+install knows those that are there by their content, whatever their names, changes no file, and puts
+new ones behind the project's own. status asks the project of SUPABASE_URL, or with --db-url-env the
+Supabase CLI; it ends with exit code 3 when there is something to do.
+
+Then apply them, {NEXT}""",
     )
     parser.add_argument(
-        "action", nargs="?", choices=("list", "print", "copy"), default="list", help="what to do"
+        "action",
+        nargs="?",
+        choices=("list", "print", "install", "status", "copy"),
+        default="list",
+        help="what to do",
     )
     parser.add_argument(
-        "target", nargs="?", metavar="NAME|DIR", help="which file to print, or where to copy to"
+        "target", nargs="?", metavar="NAME|DIR", help="which file to print, or which folder"
+    )
+    parser.add_argument(
+        "--db-url-env",
+        metavar="NAME",
+        help="for status: ask `supabase migration list` for the database whose URL this variable "
+        "holds, not the API",
     )
     parser.add_argument(
         "--schema",
@@ -54,8 +67,13 @@ async def run_migrations(args: argparse.Namespace, console: Console) -> int:
     """List, print or copy."""
     schema = args.schema or check_schema(environment().get(SCHEMA_VARIABLE, "").strip() or PUBLIC)
     files = migrations_for(schema)
+    directory = Path(args.target) if args.target else migrations_directory(Path.cwd())
+    if args.action == "install":
+        install(files, directory, schema, console)
+        return DONE
+    if args.action == "status":
+        return await tell_status(files, directory, args.db_url_env, console)
     if args.action == "copy":
-        directory = Path(args.target) if args.target else migrations_directory(Path.cwd())
         _copy(files, directory, schema, console)
         return DONE
     chosen = _named(files, args.target)
@@ -134,9 +152,5 @@ def _tell_copied(new: list[Path], directory: Path, schema: str, console: Console
         return
     for target in new:
         console.text(str(target))
-    console.say(f"{len(new)} migrations copied to {directory}. Apply them, {_NEXT}")
-    if schema != PUBLIC:
-        console.say(
-            f"Then expose the schema {schema} (Project Settings > Data API > Exposed schemas), and "
-            f"set {SCHEMA_VARIABLE}={schema}"
-        )
+    console.say(f"{len(new)} migrations copied to {directory}. Apply them, {NEXT}")
+    tell_exposure(schema, console)

@@ -1,4 +1,4 @@
-"""``stats`` and ``dashboard``: what is in the database, and who owns it."""
+"""``stats`` and ``top``: what is in the database, and who owns it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from .exits import DONE
 from .parsing import Commands, add_command, positive
 
 _SHOWN = 20
+_SEALED = ("keys", "creds", "kept")
 _HOME = "\x1b[2J\x1b[H"
 
 
 def add_parsers(commands: Commands) -> None:
     """Add the parsers of these commands."""
     _add_stats(commands)
-    _add_dashboard(commands)
+    _add_top(commands)
 
 
 def _add_stats(commands: Commands) -> None:
@@ -50,6 +51,8 @@ async def run_stats(args: argparse.Namespace, console: Console) -> int:
 
     async with using_rest() as rest:
         stats = await rest.rpc("whatsapp_storage_stats", {"p_companies": args.companies})
+        sealing = await rest.rpc("whatsapp_sealing_stats", {})
+        stats = {**stats, "sealed_with": {name: sealing[name] for name in _SEALED}}
     console.result(StorageStats(stats))
     return DONE
 
@@ -65,6 +68,8 @@ class StorageStats:
         return self._stats
 
     def __str__(self) -> str:
+        from supabase_auth_state.transfer.rekey import counts_by_key
+
         from .tables import human_bytes, table
 
         stats = self._stats
@@ -75,6 +80,9 @@ class StorageStats:
             f"{human_bytes(sum(stats['tables'].values()))}, the whole database "
             f"{human_bytes(stats['database_bytes'])}"
         )
+        sealed = stats.get("sealed_with", {})
+        if any(any(counts) for counts in sealed.values()):
+            summary += "".join(f"\n{name}: {counts_by_key(sealed[name])}" for name in sealed)
         parts = [summary]
         rows = [(name, *_sizes(counts)) for name, counts in types]
         if rows:
@@ -91,11 +99,11 @@ def _sizes(counts: Mapping[str, Any]) -> tuple[str, str, str]:
     return str(counts["rows"]), human_bytes(counts["bytes"]), str(counts["expired"])
 
 
-def _add_dashboard(commands: Commands) -> None:
+def _add_top(commands: Commands) -> None:
     parser = add_command(
         commands,
-        "dashboard",
-        run_dashboard,
+        "top",
+        run_top,
         summary="companies, rows and leases, live at a terminal",
         description="""\
 The largest companies with their rows, the time their creds were saved, and who owns them until
@@ -109,14 +117,14 @@ it is printed once. It shows nothing secret.""",
     _add_companies(parser, default=_SHOWN)
 
 
-async def run_dashboard(args: argparse.Namespace, console: Console) -> int:
-    """Print the dashboard once, or draw it again and again."""
+async def run_top(args: argparse.Namespace, console: Console) -> int:
+    """Print the largest companies once, or draw it again and again."""
     import asyncio
 
     from supabase_auth_state.operations.cleanup import parse_interval
     from supabase_auth_state.rest.client import using_rest
 
-    from .dashboard import read_dashboard
+    from .top import read_dashboard
 
     pause = parse_interval(args.every)
     at_terminal = is_terminal(sys.stdout) and not console.json

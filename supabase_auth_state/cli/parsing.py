@@ -88,14 +88,15 @@ def add_company(
     )
 
 
-def add_company_or_all(parser: Parser, all_of_them: str) -> None:
-    """Add ``--company ID`` and ``--all``, of which one is needed.
+def add_company_or_all(parser: Parser, all_of_them: str, *, required: bool = True) -> None:
+    """Add ``--company ID`` and ``--all``, of which one may be given.
 
     Args:
         parser: where to add them.
         all_of_them: what ``--all`` does.
+        required: whether one of them is needed.
     """
-    which = parser.add_mutually_exclusive_group(required=True)
+    which = parser.add_mutually_exclusive_group(required=required)
     add_company(which, required=False)
     which.add_argument("--all", action="store_true", help=all_of_them)
 
@@ -128,6 +129,13 @@ def positive(text: str) -> int:
     """Return a number of at least 1."""
     if not text.isascii() or not text.isdigit() or not 1 <= len(text) <= 9 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of at least 1")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """Return a port of TCP, 0 for a free one."""
+    if not text.isascii() or not text.isdigit() or not int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a port")
     return int(text)
 
 

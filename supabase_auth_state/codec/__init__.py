@@ -22,12 +22,13 @@ Other rooms import from here, and from ``codec.creds``; the modules inside are f
     json_text      strict JSON text
     fast_path      scans that spare most values the walk through every object
     display_names  names in creds that no database can hold
+    sealing        values sealed with a key
     creds, xeddsa  a new device's creds, and their signature
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import orjson
@@ -48,13 +49,16 @@ from .display_names import with_storable_names
 from .fast_path import is_revived, plain_texts
 from .json_text import dump_json, parse_json
 from .legacy import read_damaged, unwrap
+from .sealing import CREDS_REF, SEALED, Sealing, is_sealed, sealed_value_error, sealed_with
 from .sender_key_states import sender_key_of
 from .shapes import CREDS, SHAPED_TYPES, Doubtful, Evidence, Shape, looks_encoded_twice, shape_of
 
 __all__ = [
     "BAILEYS",
+    "CREDS_REF",
     "Evidence",
     "Malformed",
+    "Sealing",
     "are_decoded",
     "check",
     "check_creds",
@@ -69,11 +73,13 @@ __all__ = [
     "from_buffer",
     "has_surrogates",
     "is_revived",
+    "is_sealed",
     "looks_encoded_twice",
     "parse_json",
     "plain",
     "read_damaged",
     "revive",
+    "sealed_with",
     "sender_key_of",
     "shape_of",
     "to_base64",
@@ -120,7 +126,7 @@ def encode_texts(
     simple = {
         ref: value
         for ref, value in values.items()
-        if type(value) is dict and _has_no_shape(ref[0], family)
+        if type(value) is dict and _has_no_shape(ref[0], family) and SEALED not in value
     }
     texts = dict(zip(simple, plain_texts(list(simple.values())) or (), strict=False))
     if len(texts) == len(values):
@@ -147,7 +153,10 @@ def decode(
 
     Raises:
         CodecError: the value cannot be read for certain.
+        SealedValueError: it is sealed: `Sealing` opens it first.
     """
+    if is_sealed(stored):
+        raise sealed_value_error(stored, company_id, key_type, key_id)
     shape = shape_of(key_type, key_id) if family == BAILEYS else None
     return _located(_read, stored, shape, company_id=company_id, key_type=key_type, key_id=key_id)
 
@@ -179,6 +188,7 @@ def decode_own(
     """
     if (
         type(stored) in _NODES
+        and not is_sealed(stored)
         and _has_no_shape(key_type, family)
         and (revived or _is_revived(stored))
     ):
@@ -186,7 +196,7 @@ def decode_own(
     return decode(stored, company_id=company_id, key_type=key_type, key_id=key_id, family=family)
 
 
-def are_decoded(stored: Iterable[Any], *, key_type: str, family: str = BAILEYS) -> bool:
+def are_decoded(stored: Collection[Any], *, key_type: str, family: str = BAILEYS) -> bool:
     """Return True if stored values of one key type are certainly their own decoding.
 
     Args:
@@ -194,7 +204,11 @@ def are_decoded(stored: Iterable[Any], *, key_type: str, family: str = BAILEYS) 
         key_type: the rows' key type.
         family: the client family.
     """
-    return _has_no_shape(key_type, family) and _NODES.issuperset(map(type, stored))
+    return (
+        _has_no_shape(key_type, family)
+        and _NODES.issuperset(map(type, stored))
+        and not any(map(is_sealed, stored))
+    )
 
 
 def _is_revived(stored: Any) -> bool:
@@ -223,7 +237,10 @@ def decode_creds(stored: Any, *, company_id: str | None, family: str = BAILEYS) 
 
     Raises:
         CodecError: the creds cannot be read for certain, or are not an object.
+        SealedValueError: they are sealed: `Sealing` opens them first.
     """
+    if is_sealed(stored):
+        raise sealed_value_error(stored, company_id, "", "")
     shape = CREDS if family == BAILEYS else None
     return _located(_read_creds, stored, shape, company_id=company_id, key_type="creds")
 
@@ -281,6 +298,8 @@ def _located(
 def _write(value: Any, shape: Shape | None) -> Any:
     if value is None:
         raise Malformed("is None, which deletes; it is not a value")
+    if is_sealed(value):
+        raise Malformed(f"has a field {SEALED!r}, which only sealed values have")
     return plain(value) if shape is None else shape.write(value)
 
 

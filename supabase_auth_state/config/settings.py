@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from supabase_auth_state.errors import ConfigurationError
 
+from .encryption import KEYS_VARIABLE, Encryption, check_encryption
 from .environment import Environment, environment, first_of
 from .network import CA_DIRECTORY_VARIABLE, CA_FILE_VARIABLE
 from .service_key import KEY_VARIABLES, WHERE_KEYS_ARE, check_service_key
@@ -49,6 +50,9 @@ class Settings:
             ones; None for that of ``SSL_CERT_FILE``.
         ca_directory: a directory of such files, as ``openssl rehash`` makes it; None for that of
             ``SSL_CERT_DIR``.
+        encryption: the keys that seal values, ``k2:<base64>,k1:<base64>``: the first seals, all
+            open. Or a function that returns such a list for a company_id, at once or awaitable.
+            None: values are stored plain. Never shown by ``repr``.
 
     Raises:
         ConfigurationError: the URL is not one of a project, the key is not a service key, or the
@@ -62,19 +66,21 @@ class Settings:
     schema: str = "public"
     ca_file: str | None = None
     ca_directory: str | None = None
+    encryption: Encryption | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", check_url(self.url))
         object.__setattr__(self, "key", check_service_key(self.key))
         check_schema(self.schema)
+        check_encryption(self.encryption)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
         """Return the settings of the environment, and of the nearest ``.env`` file under it.
 
         ``SUPABASE_URL`` and the service key (``SUPABASE_SERVICE_ROLE_KEY`` or
-        ``SUPABASE_SECRET_KEY``) are needed; ``SUPABASE_SCHEMA``, ``SSL_CERT_FILE`` and
-        ``SSL_CERT_DIR`` are not.
+        ``SUPABASE_SECRET_KEY``) are needed; ``SUPABASE_SCHEMA``, ``SSL_CERT_FILE``,
+        ``SSL_CERT_DIR`` and ``SUPABASE_AUTH_STATE_KEYS`` are not.
 
         Args:
             env: read this mapping instead, and no ``.env``.
@@ -89,6 +95,7 @@ class Settings:
             schema=(first_of(values, SCHEMA_VARIABLE) or cls.schema).strip(),
             ca_file=first_of(values, CA_FILE_VARIABLE),
             ca_directory=first_of(values, CA_DIRECTORY_VARIABLE),
+            encryption=first_of(values, KEYS_VARIABLE),
         )
         if isinstance(values, Environment) and values.unread:
             log.warning("%s; the environment has what is needed", values.unread)

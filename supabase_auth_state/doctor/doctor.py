@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from supabase_auth_state import codec
+from supabase_auth_state.codec import sealed_with
 from supabase_auth_state.config import check_company_id
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.transfer.backups import back_up_company
@@ -93,4 +95,11 @@ async def _examined(company: Company, same_device: Sequence[str]) -> Findings:
 
 
 def _report(company: Company, findings: Findings) -> DoctorReport:
-    return DoctorReport(company.company_id, company.family, len(company.keys), findings.in_order())
+    rows = company.documents.values()
+    return DoctorReport(
+        company.company_id,
+        company.family,
+        len(company.keys),
+        findings.in_order(),
+        sealed_with=Counter(sealed_with(row.sealed) or "" for row in rows),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from supabase_auth_state import codec
+from supabase_auth_state.codec import is_sealed
 from supabase_auth_state.errors import CodecError, some_of
 from supabase_auth_state.transfer.company import Company
 from supabase_auth_state.transfer.documents import CREDS, Document, decoded
@@ -27,6 +28,14 @@ def examine(company: Company, *, same_device: Sequence[str] = ()) -> Findings:
         same_device: other companies that hold the same linked device.
     """
     findings = Findings()
+    closed = [row.ref for row in company.documents.values() if is_sealed(row.json)]
+    for ref in closed:
+        what = "sealed, and no key here opens it"
+        reason = "rows that have to agree with it are not looked at either; give all the keys"
+        findings.add_unrepairable("sealed", ref, what, reason)
+    if closed:
+        # What seems to be missing may be in a row that is sealed.
+        return findings
     if company.creds is None:
         what, reason = "missing, and so is every key", "is this the right company?"
         if company.is_unfinished:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from supabase_auth_state.transfer.company_writer import Change
 from supabase_auth_state.transfer.documents import CREDS
+from supabase_auth_state.transfer.rekey import counts_by_key
 from supabase_auth_state.types import KeyRef
 
 Code: TypeAlias = Literal[
@@ -43,6 +44,8 @@ Code: TypeAlias = Literal[
     "pre-key-newest-missing",
     "sender-key-missing",
     "app-state-key-missing",
+    # Sealed values.
+    "sealed",
     # Other companies.
     "same-device",
 ]
@@ -98,6 +101,7 @@ class DoctorReport:
         in_use_by: the owner of the company while it was read, if there was one.
         rolled_back_at: when an owner found that the database had been set back to an earlier moment
             (ISO 8601), until that is settled; see docs/restored-database.md.
+        sealed_with: how many rows are sealed with which key, creds among them; "" is plain.
     """
 
     company_id: str
@@ -108,6 +112,7 @@ class DoctorReport:
     backup: Path | None = None
     in_use_by: str | None = None
     rolled_back_at: str | None = None
+    sealed_with: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def damaged(self) -> bool:
@@ -127,6 +132,7 @@ class DoctorReport:
             "keys": self.keys,
             "in_use_by": self.in_use_by,
             "rolled_back_at": self.rolled_back_at,
+            "sealed_with": dict(self.sealed_with),
             "damaged": self.damaged,
             "findings": [finding.as_json() for finding in self.findings],
             "repaired": [finding.as_json() for finding in self.repaired],
@@ -146,6 +152,8 @@ class DoctorReport:
                 f"set back: at {self.rolled_back_at} an owner knew of writes that the database has "
                 "lost, as after restoring a backup; see docs/restored-database.md"
             )
+        if any(self.sealed_with):
+            yield f"rows: {counts_by_key(self.sealed_with)}"
         yield from _section("repaired", self.repaired)
         yield from _section("can be repaired", self.repairable)
         alone = [finding for finding in self.findings if not finding.repairable]

@@ -13,6 +13,9 @@ from contextlib import suppress
 from typing import Any
 
 from supabase_auth_state.errors import (
+    ARRIVING,
+    MOVED,
+    CompanyMoved,
     ConfigurationError,
     LeaseHeld,
     LeaseLost,
@@ -162,6 +165,7 @@ class Lease:
             return
         if answer["status"] == "restored" or answer.get("writer", self.writer.id) != self.writer.id:
             # A token is given once, unless the database has forgotten that it gave it.
+            self._rest.met("state_rolled_back")
             self.roll_back()
             return
         if answer["status"] != "renewed":
@@ -187,6 +191,11 @@ class Lease:
         if not self.lost.is_set():
             await _give_back(self._rest, self.writer, self.token, _RELEASE_WITHIN)
 
+    async def leave_closed(self) -> None:
+        """Stop renewing and do not release: a company that is closed stays so."""
+        self._released = True
+        await self._renewals.remove(self)
+
     def keep(self) -> None:
         """Renew in the background from here on."""
         self._renewals.add(self)
@@ -211,6 +220,7 @@ async def acquire_lease(
 
     Raises:
         LeaseHeld: another process owns the company.
+        CompanyMoved: the company is closed, because it has moved to another project.
         ConfigurationError: ttl or owner is out of range.
         StoreError: the database refused or did not answer.
     """
@@ -220,7 +230,31 @@ async def acquire_lease(
         raise ConfigurationError(
             "a lease's owner may not be empty: leave it out, or give it a unique name"
         )
-    owner = owner or new_owner()
+    if owner is not None and owner.startswith((ARRIVING, MOVED)):
+        raise ConfigurationError(
+            f"a lease's owner may not begin with {ARRIVING.strip()!r} or {MOVED.strip()!r}: these "
+            "mark companies that move between projects"
+        )
+    return await _acquire(rest, company_id, ttl, owner or new_owner())
+
+
+async def acquire_closed(rest: Rest, company_id: str, mark: str, *, ttl: float) -> Lease:
+    """Own a company that a mark closes. It stays closed to all others, until `Lease.release`.
+
+    Args:
+        rest: where the database is.
+        company_id: the company.
+        mark: the mark that closes it.
+        ttl: seconds between renewals, times three.
+
+    Raises:
+        WriteRefused: this mark does not close it any more.
+        LeaseHeld, CompanyMoved, StoreError: as `acquire_lease`.
+    """
+    return await _acquire(rest, company_id, ttl, mark)
+
+
+async def _acquire(rest: Rest, company_id: str, ttl: float, owner: str) -> Lease:
     seconds = math.ceil(ttl)
     writer = Writer(rest, company_id)
     asked, commit = clock(), writer.next_commit()
@@ -237,6 +271,9 @@ async def acquire_lease(
         await rest.in_background(_give_back(rest, writer, None, _RELEASE_WITHIN))
         raise
     if answer["token"] is None:
+        held_by = answer.get("owner") or ""
+        if held_by.startswith((ARRIVING, MOVED)):
+            raise CompanyMoved(company_id, held_by)
         raise LeaseHeld(company_id, owner=answer.get("owner"), expires_at=answer.get("expires_at"))
     writer.is_stored(commit)
     lease = Lease(

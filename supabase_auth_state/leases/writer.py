@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from supabase_auth_state.errors import LeaseLost, StateRolledBack, WriteRefused
+from supabase_auth_state.codec import Sealing
+from supabase_auth_state.errors import LeaseLost, SealedValueError, StateRolledBack, WriteRefused
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.connection import Place
 from supabase_auth_state.rest.requests import Commit, names
+
+from .seals import sealing_for
 
 if TYPE_CHECKING:
     from .lease import Lease
 
 T = TypeVar("T")
 
+_SEALED = re.compile("whatsapp sealing: .* with the key ([A-Za-z0-9_-]{1,32})")
+
 EPOCH_HEADER = "x-whatsapp-epoch"
 """The epoch in which a writer without a lease has opened the company; each owner begins another."""
 
 STORED_HEADER = "x-whatsapp-stored"
 """The last number of this writer that is known to be stored; a restored database knows less."""
+
+OPENS_HEADER = "x-whatsapp-opens"
+"""The ids of the keys that this writer has; rows that are sealed with another one are kept."""
 
 
 class Writer:
@@ -55,6 +64,17 @@ class Writer:
         self._stored = 0
         self._place = Place()
         self._one_at_a_time = asyncio.Lock()
+        self._sealing: Sealing | None = None
+
+    async def sealing(self) -> Sealing:
+        """Return what seals and opens the company's values, the same every time.
+
+        Raises:
+            ConfigurationError, StoreUnavailable: as `sealing_for`.
+        """
+        if self._sealing is None:
+            self._sealing = await sealing_for(self._rest, self.company_id)
+        return self._sealing
 
     def check_place(self) -> None:
         """Return if the company was opened here.
@@ -170,7 +190,8 @@ class Writer:
 
     async def _send(self, send: Callable[[Commit], Awaitable[T]]) -> T:
         self.check()
-        commit = self.next_commit(self._headers())
+        opens = (await self.sealing()).opens
+        commit = self.next_commit(self._headers(opens))
         try:
             result = await send(commit)
         except WriteRefused as error:
@@ -186,11 +207,12 @@ class Writer:
             return result
         raise self._meaning(refused)
 
-    def _headers(self) -> Mapping[str, str]:
+    def _headers(self, opens: Sequence[str]) -> Mapping[str, str]:
+        keys = {OPENS_HEADER: ",".join(opens)} if opens else {}
         if self.lease is not None:
             known = {STORED_HEADER: str(self._stored)} if self._stored else {}
-            return {**self.lease.headers, **known}
-        return {} if self.epoch is None else {EPOCH_HEADER: str(self.epoch)}
+            return {**self.lease.headers, **known, **keys}
+        return keys if self.epoch is None else {EPOCH_HEADER: str(self.epoch), **keys}
 
     def _meaning(self, refused: WriteRefused) -> Exception:
         text = str(refused)
@@ -198,6 +220,8 @@ class Writer:
             if self.lease is not None:
                 self.lease.roll_back()
             return StateRolledBack(self.company_id)
+        if sealed := _SEALED.search(text):
+            return SealedValueError(sealed[1], missing=True, company_id=self.company_id)
         if "whatsapp lease:" in text and self.lease is not None:
             self.lease.lose()
             return LeaseLost(self.company_id, self.lease.token)

@@ -284,7 +284,6 @@ class Alerts:
                     "p_now": self._timing_now(),
                     "p_seconds": _TAKEN_FOR,
                 },
-                give_up_after=_DELIVER_EVERY,
                 is_right=lambda found: isinstance(found, list),
             )
             for each in taken:

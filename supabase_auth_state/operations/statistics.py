@@ -278,7 +278,7 @@ class Day(TypedDict):
 
 
 class Worker(TypedDict):
-    """A process that owns companies now.
+    """A process that owned companies at the last refresh.
 
     Attributes:
         owner: how the process names itself.
@@ -453,7 +453,7 @@ async def read_growth(rest: Rest, *, days: int = 90) -> Sequence[Day]:
 
 
 async def read_workers(rest: Rest, *, limit: int = 200) -> Sequence[Worker]:
-    """Return the processes that own companies now, those with the most first.
+    """Return the processes that owned companies at the last refresh, those with the most first.
 
     Raises:
         StoreError: the database refused or did not answer.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sized
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakSet
@@ -125,9 +125,9 @@ def event_names(error: BaseException) -> list[str]:
     return names
 
 
-def headers_size(headers: Mapping[str, str]) -> int:
-    """Return how many bytes headers take on their way."""
-    return sum(len(name) + len(value) + 4 for name, value in headers.items())
+def headers_size(headers: Iterable[tuple[Sized, Sized]]) -> int:
+    """Return how many bytes headers take on their way; pass them as they are iterated fastest."""
+    return sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 ACTIVITY = Activity()

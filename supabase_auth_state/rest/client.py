@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import orjson
 
 from supabase_auth_state.config import Settings
+from supabase_auth_state.config.encryption import Encryption, check_encryption, encryption_of
 
 from . import backoff
 from .answers import is_time, result_of, stored, with_receipt
@@ -52,7 +54,9 @@ class Rest:
         timeout: float,
         give_up_after: float,
         timing: backoff.Timing = _REAL_TIME,
+        encryption: Encryption | None = None,
     ) -> None:
+        self.encryption = encryption
         self._connection = connection
         self._ledger = Ledger(self._tell)
         self._sender = Sender(
@@ -69,6 +73,17 @@ class Rest:
 
     def __repr__(self) -> str:
         return f"Rest({self._connection.url!r})"
+
+    def with_encryption(self, encryption: Encryption | None) -> Rest:
+        """Return a `Rest` on the same connections whose companies are sealed with other keys."""
+        other = copy.copy(self)
+        other.encryption = encryption
+        return other
+
+    @property
+    def url(self) -> str:
+        """The project's URL."""
+        return self._connection.url.removesuffix("/rest/v1")
 
     async def rpc(
         self,
@@ -308,6 +323,7 @@ def open_rest(
     settings: Settings | None = None,
     *,
     client: Client | Rest | None = None,
+    encryption: Encryption | None = None,
     timing: backoff.Timing = _REAL_TIME,
 ) -> Rest:
     """Return a `Rest` on the settings given, on a client given, or on the environment's settings.
@@ -317,13 +333,17 @@ def open_rest(
         client: a ``supabase.AsyncClient`` or ``postgrest.AsyncPostgrestClient`` of yours, which you
             close; or a `Rest`, which is returned as it is. Pass one to send by httpx's own
             transport, through a proxy or a tracer.
+        encryption: the keys that seal values, as in `Settings`; those of the settings, or of
+            ``SUPABASE_AUTH_STATE_KEYS``, when absent.
         timing: where time and chance come from, for tests.
 
     Raises:
         ConfigurationError: the settings are missing or wrong, or the client is a sync one.
     """
     if isinstance(client, Rest):
-        return client
+        return (
+            client if encryption is None else client.with_encryption(check_encryption(encryption))
+        )
     limits: Settings | type[Settings]
     if client is not None:
         connection: Connection = GivenConnection(client)
@@ -331,8 +351,14 @@ def open_rest(
     else:
         limits = settings = settings or Settings.from_env()
         connection = OwnConnection(settings)
+    if encryption is None:
+        encryption = encryption_of() if settings is None else settings.encryption
     return Rest(
-        connection, timeout=limits.timeout, give_up_after=limits.give_up_after, timing=timing
+        connection,
+        timeout=limits.timeout,
+        give_up_after=limits.give_up_after,
+        timing=timing,
+        encryption=check_encryption(encryption),
     )
 
 

@@ -21,6 +21,7 @@ from .clocks import DatabaseClock
 from .failures import translated
 from .ledger import Ledger
 from .responses import refusal
+from .tracing import traced
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
@@ -157,6 +158,11 @@ class Sender:
             deadline = max(last_retry, now() + self._timeout)
         else:
             last_retry = deadline = now() + give_up_after
+        with traced(request.what):
+            return await self._until_answered(request, last_retry, deadline)
+
+    async def _until_answered(self, request: Request[T], last_retry: float, deadline: float) -> T:
+        now = self._timing.now
         attempt = 0
         failure: StoreError
         while True:
@@ -332,8 +338,8 @@ class Sender:
         )
         self._count(
             what,
-            len(content or b"") + headers_size(all_headers),
-            response.num_bytes_downloaded + headers_size(response.headers),
+            len(content or b"") + headers_size(all_headers.items()),
+            response.num_bytes_downloaded + headers_size(response.headers.raw),
             time.perf_counter() - started,
         )
         return Answer(response.status_code, response.headers, response.content)

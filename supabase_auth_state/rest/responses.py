@@ -16,7 +16,7 @@ from supabase_auth_state.errors import (
 )
 
 APPLY_MIGRATIONS = (
-    "apply the migrations with `supabase-auth-state migrations copy` and "
+    "apply the migrations with `supabase-auth-state migrations install` and "
     "`supabase db push --remote`, in a folder that `supabase link` has linked to the project"
 )
 """What to do when tables or functions are missing."""

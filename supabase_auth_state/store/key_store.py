@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec import is_revived
-from supabase_auth_state.errors import CodecError, StateRolledBack
+from supabase_auth_state.codec import CREDS_REF, Sealing, is_revived, is_sealed
+from supabase_auth_state.errors import CodecError, SealedValueError, StateRolledBack
 from supabase_auth_state.leases.lease import Lease
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.activity import ACTIVITY
@@ -21,6 +21,7 @@ from supabase_auth_state.types import Creds, SignalDataSet, SignalKeyStore, Valu
 
 from .group_commit import Change, GroupCommit, Ref
 from .joined_reads import JoinedReads
+from .journal import JournaledCommit, JournalFile
 from .owner_cache import ABSENT, OwnerCache, Stored
 from .unread_guard import UnreadGuard, drops_all_sessions
 
@@ -54,6 +55,7 @@ class SupabaseKeyStore:
         lease: the lease under which to write, if any.
         writer: numbers the writes of a company that was opened without a lease.
         cache_bytes: how much to remember while the lease is held.
+        journal: keeps writes while they wait.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class SupabaseKeyStore:
         lease: Lease | None = None,
         writer: Writer | None = None,
         cache_bytes: int = 64 << 20,
+        journal: JournalFile | None = None,
     ) -> None:
         self._rest = rest
         self._company_id = company_id
@@ -73,7 +76,8 @@ class SupabaseKeyStore:
         self._lapses = 0 if lease is None else lease.lapses
         self._writer = lease.writer if lease is not None else writer or Writer(rest, company_id)
         self._reads = JoinedReads(self._fetch)
-        self._writes = GroupCommit(self._send)
+        commits = GroupCommit(self._send)
+        self._writes = commits if journal is None else JournaledCommit(commits, journal)
         self._cache = OwnerCache(self._decode_text, cache_bytes, clock)
         self._guard = UnreadGuard(company_id, clock)
         ACTIVITY.caches.add(self._cache)
@@ -94,6 +98,7 @@ class SupabaseKeyStore:
 
         Raises:
             CodecError: a stored value cannot be read for certain.
+            SealedValueError: a stored value is sealed, and no key here opens it.
             StoreError: the database refused or did not answer.
         """
         wanted = _checked_ids(type, ids)
@@ -142,6 +147,7 @@ class SupabaseKeyStore:
 
         Raises:
             CodecError: a value or an id cannot be stored as it is.
+            SealedValueError: a row is sealed with a key that is not given here; it stays as it is.
             UnreadKeyError: the last read of one of these ids failed; or a read of another id failed
                 within the last minute, and a session would be replaced by one that knows nothing of
                 it.
@@ -174,6 +180,18 @@ class SupabaseKeyStore:
         encoded = codec.encode_creds(creds, company_id=self._company_id, family=self._family)
         await self._commit(Change(creds=orjson.dumps(encoded)))
 
+    async def replay(self, change: Change) -> None:
+        """Write a change of an earlier process's journal, before anything else.
+
+        Raises:
+            LeaseLost, StoreError: as `set`.
+        """
+        steps = [Change(clear=True)] if change.clear else []
+        steps += [Change(keys=change.keys)] if change.keys else []
+        steps += [Change(creds=change.creds)] if change.creds is not None else []
+        for step in steps:
+            await self._send(step)
+
     async def warm(self) -> int:
         """Read the rows changed last, up to about 8 MB, in one request, to answer from memory.
 
@@ -189,7 +207,8 @@ class SupabaseKeyStore:
         began = self._cache.begin_read()
         hot: dict[Ref, Value] = {}
         try:
-            hot = dict(_stored((await self._ask(None))["keys"]))
+            sealing = await self._writer.sealing()
+            hot = dict(_stored((await self._ask(None))["keys"], sealing))
         finally:
             self._cache.end_read(began, hot)
         return len(hot)
@@ -230,8 +249,7 @@ class SupabaseKeyStore:
         wanted = ids if _all_fit(ids, room) else [key_id for key_id in ids if _fits(key_id, room)]
         try:
             found = await self._reads.get(key_type, wanted)
-            if CodecError in map(type, found.values()):
-                _raise_first(found.values())
+            _raise_first(found.values())
         except Exception:
             self._guard.read_failed((key_type, key_id) for key_id in wanted)
             raise
@@ -245,9 +263,10 @@ class SupabaseKeyStore:
         began = self._cache.begin_read()
         remembered: dict[Ref, Value] = {}
         try:
+            sealing = await self._writer.sealing()
             answer = await self._ask(wanted)
             found = {
-                key_type: self._decoded(key_type, by_id, answer["revived"])
+                key_type: self._decoded(key_type, by_id, sealing, answer["revived"])
                 for key_type, by_id in answer["keys"].items()
             }
             if self._remembers():
@@ -265,13 +284,19 @@ class SupabaseKeyStore:
             parse=_parse_keys,
         )
 
-    def _decoded(self, key_type: str, stored: dict[str, Any], revived: bool) -> dict[str, Value]:
+    def _decoded(
+        self, key_type: str, stored: dict[str, Any], sealing: Sealing, revived: bool
+    ) -> dict[str, Value]:
         if revived and codec.are_decoded(stored.values(), key_type=key_type, family=self._family):
             return stored
         found: dict[str, Value] = {}
         for key_id, value in stored.items():
             try:
-                found[key_id] = self._decode(key_type, key_id, value, revived=revived)
+                if is_sealed(value):
+                    text = sealing.open_text((key_type, key_id), value)
+                    found[key_id] = self._decode_text((key_type, key_id), text)
+                else:
+                    found[key_id] = self._decode(key_type, key_id, value, revived=revived)
             except CodecError as error:
                 found[key_id] = error
                 self._rest.met("damaged_rows")
@@ -317,19 +342,24 @@ class SupabaseKeyStore:
         return 0 if self._lease is None else self._lease.lapses
 
     async def _write(self, change: Change) -> None:
+        sealing = await self._writer.sealing()
         if change.clear:
             await self._writer.rpc("clear_whatsapp_keys", {})
         elif change.creds is not None:
             row = {
                 "company_id": self._company_id,
-                "creds": orjson.Fragment(change.creds),
+                "creds": orjson.Fragment(sealing.seal_text(CREDS_REF, change.creds)),
                 "client_family": self._family,
             }
             await self._writer.upsert(
                 AUTH_TABLE, [row], on_conflict=AUTH_KEY, content=orjson.dumps([row])
             )
         else:
-            rows = key_rows(self._company_id, change.keys)
+            sealed = {
+                ref: text if text == _DELETED else sealing.seal_text(ref, text)
+                for ref, text in change.keys.items()
+            }
+            rows = key_rows(self._company_id, sealed)
             await self._writer.upsert(
                 KEYS_TABLE, rows[:1], on_conflict=KEYS_KEY, content=orjson.dumps(rows)
             )
@@ -439,18 +469,24 @@ def _parse_keys(content: bytes) -> dict[str, Any]:
 
 
 def _raise_first(values: Iterable[Value]) -> None:
+    # An error among the values is of the row; no value of JSON is one.
     for value in values:
-        if type(value) is CodecError:
+        if isinstance(value, CodecError):
             raise value
 
 
-def _stored(answer: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Ref, Stored]]:
+def _stored(
+    answer: Mapping[str, Mapping[str, Any]], sealing: Sealing
+) -> Iterator[tuple[Ref, Stored]]:
     for key_type, by_id in answer.items():
         for key_id, stored in by_id.items():
             try:
-                text = orjson.dumps(stored)
-            except orjson.JSONEncodeError:
-                continue  # nested too deeply: not a value of ours, and no reason not to start
+                ref = (key_type, key_id)
+                text = sealing.open_text(ref, stored) if is_sealed(stored) else orjson.dumps(stored)
+            except (orjson.JSONEncodeError, SealedValueError):
+                # Nested too deeply, so not a value of ours, or not to be opened: no reason not to
+                # start. A read says so.
+                continue
             yield (key_type, key_id), Stored(text)
 
 
@@ -461,7 +497,7 @@ def _remembered(
         values = found.get(key_type, {})
         for key_id in ids:
             value = values.get(key_id, ABSENT)
-            if type(value) is not CodecError:
+            if not isinstance(value, CodecError):
                 yield (key_type, key_id), value
 
 

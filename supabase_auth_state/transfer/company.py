@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from supabase_auth_state.codec import to_base64
+from supabase_auth_state.codec import Sealing, to_base64
 from supabase_auth_state.errors import (
     CompanyNotFound,
     FamilyMismatch,
     UnfinishedImport,
 )
+from supabase_auth_state.leases.seals import sealing_for
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.types import KeyRef
 
-from .documents import CREDS, Device, Document
+from .documents import CREDS, Device, Document, opened
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -108,8 +109,9 @@ class Page:
 
 
 async def read_company(rest: Rest, company_id: str) -> Company:
-    """Return all rows of a company, as they are stored.
+    """Return all rows of a company, as they are stored, but opened where they are sealed.
 
+    A row that no key here opens stays sealed, and to decode it is an error.
     They are of one moment only if no client writes meanwhile. The creds are those that came with
     the last keys: older creds over newer keys would hand out key ids twice.
 
@@ -139,12 +141,13 @@ async def list_pages(
     Raises:
         StoreError: the database refused or did not answer.
     """
+    sealing = await sealing_for(rest, company_id)
     while True:
         answer = await rest.about(
             "list_whatsapp_company",
             company_id,
             {"p_after": after and list(after), "p_limit": _PAGE},
-            parse=_parse_page,
+            parse=lambda content: _parse_page(content, sealing),
         )
         page: Page = answer["page"]
         yield page
@@ -175,15 +178,16 @@ async def companies_of_device(rest: Rest, device: Device | None, company_id: str
     return [str(other) for other in answer["companies"]]
 
 
-def _parse_page(content: bytes) -> dict[str, Any]:
+def _parse_page(content: bytes, sealing: Sealing) -> dict[str, Any]:
     answer = orjson.loads(content)
     page = Page(
         [
-            Document(KeyRef(key_type, key_id), stored, updated_at)
+            opened(KeyRef(key_type, key_id), stored, updated_at, sealing)
             for key_type, key_id, stored, updated_at, _ in answer["keys"]
         ]
     )
     if answer["auth"] is not None:
         creds, family, created_at, updated_at = answer["auth"]
-        page = Page(page.keys, Document(CREDS, creds, updated_at), family, created_at)
+        document = opened(CREDS, creds, updated_at, sealing)
+        page = Page(page.keys, document, family, created_at)
     return {"company_id": answer["company_id"], "page": page, "size": len(content)}

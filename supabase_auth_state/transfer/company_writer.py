@@ -58,7 +58,7 @@ class Change:
 
 
 class CompanyWriter:
-    """The one place where imports, restores, repairs and deletions write.
+    """The one place where imports, restores, repairs and deletions write, sealed if keys are given.
 
     Every method raises:
         LeaseLost: this process no longer owns the company.
@@ -80,12 +80,13 @@ class CompanyWriter:
 
     async def upsert_keys(self, keys: Sequence[Document]) -> None:
         """Store keys with their times, in one request."""
+        sealing = await self._writer.sealing()
         rows = [
             {
                 "company_id": self._company_id,
                 "key_type": key.ref.key_type,
                 "key_id": key.ref.key_id,
-                "value": key.json,
+                "value": sealing.seal(key.ref, key.json),
                 "updated_at": timestamp(key.time),
             }
             for key in keys
@@ -96,7 +97,7 @@ class CompanyWriter:
         """Store the creds with their time."""
         row = {
             "company_id": self._company_id,
-            "creds": creds.json,
+            "creds": (await self._writer.sealing()).seal(CREDS, creds.json),
             "client_family": self._family,
             "updated_at": timestamp(creds.time),
         }
@@ -110,10 +111,14 @@ class CompanyWriter:
         device that is neither the one nor the other.
         """
         times = {ref: timestamp(time) for ref, time in change.times.items()}
-        keys = [[*ref, stored, times.get(ref)] for ref, stored in change.keys.items()]
+        sealing = await self._writer.sealing()
+        keys = [
+            [*ref, None if stored is None else sealing.seal(ref, stored), times.get(ref)]
+            for ref, stored in change.keys.items()
+        ]
         params: dict[str, Any] = {"p_keys": keys, "p_client_family": self._family}
         if change.creds is not None:
-            params["p_creds"] = [change.creds, times.get(CREDS)]
+            params["p_creds"] = [sealing.seal(CREDS, change.creds), times.get(CREDS)]
         await self._writer.rpc("replace_whatsapp_state", params)
 
     async def delete_company(self) -> None:

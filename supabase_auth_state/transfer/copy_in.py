@@ -14,7 +14,7 @@ from supabase_auth_state.rest.client import Rest
 from .backups import back_up_company
 from .company import Company, companies_of_device, read_company
 from .company_writer import Change, CompanyWriter, batches, owned_for, refuse_if_owned
-from .documents import CREDS, device_in, name_of
+from .documents import CREDS, device_in, name_of, refuse_sealed
 from .plan import Plan, Source, plan_import, refusal
 from .progress import Progress
 
@@ -68,6 +68,7 @@ class CopyIn:
             NewerState: the database holds what may be newer.
             DuplicateDevice: another company is the same linked device.
             FamilyMismatch: the rows belong to another kind of client.
+            SealedValueError: the company has rows that no key here opens.
             LeaseHeld: another process owns the company.
             FolderError: the backup cannot be written, or the source has changed.
             VerificationFailed: what was stored does not read back.
@@ -79,18 +80,25 @@ class CopyIn:
             plan, _ = await self._plan()
             return plan, None
         async with owned_for(self.rest, self.company_id, purpose) as lease:
-            plan, company = await self._plan()
-            await self.before_writing()
-            backup = await self._back_up(plan, company)
-            if plan.writes:
-                await self._write(lease, plan, company)
-            await self._verify()
-            lease.check()
+            result = await self.run_under(lease)
         await self.check_source()
+        return result
+
+    async def run_under(self, lease: Lease) -> tuple[Plan, Path | None]:
+        """Do what `run` does, under a lease that the caller has."""
+        plan, company = await self._plan()
+        await self.before_writing()
+        backup = await self._back_up(plan, company)
+        if plan.writes:
+            await self._write(lease, plan, company)
+        await self._verify()
+        lease.check()
         return plan, backup
 
     async def _plan(self) -> tuple[Plan, Company]:
         company = (await read_company(self.rest, self.company_id)).of_family(self.source.family)
+        # What cannot be compared is not replaced, --force or not.
+        refuse_sealed(company.documents.values(), self.company_id)
         plan = plan_import(self.source, company)
         if not self.force:
             if plan.needs_force:

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from supabase_auth_state.config import Settings, check_company_id
-from supabase_auth_state.errors import VerificationFailed
+from supabase_auth_state.errors import ARRIVING, VerificationFailed
 from supabase_auth_state.rest.client import Rest, using_rest
 from supabase_auth_state.rest.connection import Client
 
 from .backups import DIRECTORY, back_up_company
+from .closable import ClosableCompany
 from .company import Company, read_company
 from .company_writer import CompanyWriter, owned_for
 from .documents import name_of
 from .quiet import located
 
 _A_MOMENT = 0.05
-_CONTENT = ("whatsapp_auth", "whatsapp_keys", "whatsapp_creds_history", "whatsapp_quarantine")
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,9 @@ async def delete_company(
 ) -> DeleteReport:
     """Move a company into quarantine, in one transaction and after a backup.
 
+    A company that was on its way here from another project is open here again; one that has moved
+    away stays closed.
+
     No client reads it there; `restore_version` brings it back whole for 14 days. The company is
     owned while this runs. The linked device stays linked at WhatsApp: log it out on
     the phone, or restore the backup, which `restore_backup` does.
@@ -108,14 +111,16 @@ async def delete_company(
     """
     check_company_id(company_id)
     directory = located(DIRECTORY if backup_dir is None else backup_dir)
-    async with (
-        using_rest(settings, client=client) as rest,
-        owned_for(rest, company_id, "delete") as lease,
-    ):
-        company = (await read_company(rest, company_id)).known()
-        backup = await asyncio.to_thread(back_up_company, company, directory)
-        await CompanyWriter(lease).delete_company()
-        _refuse_remains(await read_company(rest, company_id))
+    async with using_rest(settings, client=client) as rest:
+        here = ClosableCompany(rest, company_id)
+        await here.look()
+        async with here.owned_for("delete") as lease:
+            company = (await read_company(rest, company_id)).known()
+            backup = await asyncio.to_thread(back_up_company, company, directory)
+            await CompanyWriter(lease).delete_company()
+            _refuse_remains(await read_company(rest, company_id))
+            if (here.closed or "").startswith(ARRIVING):
+                await here.open()
     return DeleteReport(company_id, len(company.keys), company.creds is not None, backup)
 
 
@@ -151,11 +156,9 @@ async def erase_company(
             async with owned_for(rest, company_id, "erase") as lease:
                 await lease.writer.rpc("erase_whatsapp_company", {})
         after = await rest.about("forget_whatsapp_company", company_id)
-        while after["lands_until"] is not None:
-            await sleep(max(0.0, after["lands_until"] - after["time"]) + _A_MOMENT)
+        while after["lands_until"] is not None and after["lands_until"] > after["time"]:
+            await sleep(after["lands_until"] - after["time"] + _A_MOMENT)
             after = await rest.about("forget_whatsapp_company", company_id)
-            if any(after["left"][table] for table in _CONTENT):
-                break
     left = [(table, f"{count} rows") for table, count in after["left"].items() if count]
     if left:
         raise VerificationFailed(

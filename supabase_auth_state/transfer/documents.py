@@ -15,7 +15,8 @@ from typing import Any
 import orjson
 
 from supabase_auth_state import codec
-from supabase_auth_state.errors import CodecError, some_of
+from supabase_auth_state.codec import Sealing, is_sealed
+from supabase_auth_state.errors import CodecError, SealedValueError, some_of
 from supabase_auth_state.files.folder import FolderContents
 from supabase_auth_state.files.names import CREDS_FILE, file_name
 from supabase_auth_state.types import Creds, KeyRef, Value
@@ -39,11 +40,14 @@ class Document:
         ref: type and id, or `CREDS`.
         json: the JSON value.
         time: when it was last changed, in seconds since 1970.
+        sealed: the JSON value as the row holds it, when it is sealed. ``json`` is what is in it,
+            or this same value when no key opens it.
     """
 
     ref: KeyRef
     json: Any = field(repr=False)
     time: float
+    sealed: Any = field(default=None, repr=False)
 
     @property
     def text(self) -> bytes:
@@ -52,6 +56,27 @@ class Document:
 
 
 Documents = Mapping[KeyRef, Document]
+
+
+def opened(ref: KeyRef, stored: Any, time: float, sealing: Sealing) -> Document:
+    """Return the document of a row; a sealed one that does not open stays sealed."""
+    if not is_sealed(stored):
+        return Document(ref, stored, time)
+    try:
+        return Document(ref, sealing.open(ref, stored), time, stored)
+    except SealedValueError:
+        return Document(ref, stored, time, stored)
+
+
+def refuse_sealed(documents: Iterable[Document], company_id: str) -> None:
+    """Return if every document is open.
+
+    Raises:
+        SealedValueError: one is sealed, and no key here opens it.
+    """
+    for document in documents:
+        if is_sealed(document.json):
+            decoded(document, company_id)
 
 
 class Match(enum.Enum):

@@ -35,7 +35,15 @@ from supabase_auth_state.types import KeyRef, Value
 
 from .company import Company, read_company
 from .company_writer import owned_for
-from .documents import CREDS, Document, decoded, encoded, folder_documents, name_of
+from .documents import (
+    CREDS,
+    Document,
+    decoded,
+    encoded,
+    folder_documents,
+    name_of,
+    refuse_sealed,
+)
 from .progress import Progress, silent
 from .quiet import QUIET_SECONDS, located, read_quiet_folder, refuse_if_changed
 
@@ -106,6 +114,7 @@ async def export_folder(
         LeaseHeld: another process owns the company.
         FamilyMismatch: the rows are not of Baileys' family.
         CodecError: a row cannot be read for certain; nothing is written.
+        SealedValueError: a row is sealed, and no key here opens it; nothing is written.
         VerificationFailed: the files do not read back as what the rows hold; nothing is left.
         StoreError: the database refused or did not answer.
     """
@@ -167,6 +176,7 @@ def read_values(company: Company) -> dict[KeyRef, Value]:
         UnfinishedImport: the company has keys and no creds.
         CodecError: a value cannot be read for certain.
     """
+    refuse_sealed(company.documents.values(), company.company_id)
     values = {}
     failed: list[CodecError] = []
     for ref, document in company.with_creds().documents.items():

@@ -37,6 +37,7 @@ from .documents import (
     is_other_device,
     match,
     names,
+    refuse_sealed,
     type_of,
     unneeded_mappings,
 )
@@ -138,6 +139,7 @@ async def purge_files(
         FolderError: it is no folder, or in use, or a file cannot be removed.
         CompanyNotFound: the company is not in the database.
         FamilyMismatch: the rows belong to another kind of client.
+        SealedValueError: a row is sealed, and no key here opens it.
         StoreError: the database refused or did not answer.
     """
     check_company_id(company_id)
@@ -146,6 +148,7 @@ async def purge_files(
     contents = await read_quiet_folder(path, quiet_for=quiet_for)
     async with using_rest(settings, client=client) as rest:
         company = (await read_company(rest, company_id)).known().of_family(codec.BAILEYS)
+    refuse_sealed(company.documents.values(), company_id)
     found = _Comparison.of(contents, company)
     obstacles = (*_too_young(company, after_days), *found.obstacles)
     remove = yes and not obstacles

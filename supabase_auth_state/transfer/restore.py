@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from supabase_auth_state.codec import Sealing
 from supabase_auth_state.config import Settings, check_company_id
 from supabase_auth_state.files.folder import FolderContents, read_files
+from supabase_auth_state.leases.seals import sealing_for
 from supabase_auth_state.rest.client import Rest, using_rest
 from supabase_auth_state.rest.connection import Client
 
 from .backups import Backup, read_backup
 from .copy_in import CopyIn
 from .copy_report import CopyReport, counts
-from .documents import CREDS, folder_documents
+from .documents import CREDS, folder_documents, opened, refuse_sealed
 from .folder_source import broken_keys, refuse_broken, refuse_without_creds
 from .plan import Source
 from .progress import Progress, silent
@@ -81,6 +83,8 @@ async def restore_backup(
         DuplicateDevice: another company is the same linked device; nothing is written.
         LeaseHeld: another process owns the company; nothing is written.
         FamilyMismatch: the rows belong to another kind of client; nothing is written.
+        SealedValueError: the backup or the company has sealed rows that no key here opens; nothing
+            is written.
         VerificationFailed: what was stored does not read back as what the backup holds.
         StoreError, LeaseLost: the database refused or did not answer, or another process took over.
     """
@@ -89,10 +93,12 @@ async def restore_backup(
     progress("reading", 0, 0)
     kept, contents = await asyncio.to_thread(_read, path, skip_broken)
     async with using_rest(settings, client=client) as rest:
+        source = _source(kept, contents, await sealing_for(rest, company_id))
+        refuse_sealed(source.documents.values(), company_id)
         plan, database_backup = await CopyIn(
             rest=rest,
             company_id=company_id,
-            source=_source(kept, contents),
+            source=source,
             force=force,
             backup_dir=path.parent if backup_dir is None else located(backup_dir),
             backup_name=None,
@@ -121,9 +127,10 @@ def _read(path: Path, skip_broken: bool) -> tuple[Backup, FolderContents]:
     return kept, contents
 
 
-def _source(kept: Backup, contents: FolderContents) -> Source:
+def _source(kept: Backup, contents: FolderContents, sealing: Sealing) -> Source:
     """Return what is to be stored: rows as they were stored, else the files."""
-    documents = {**folder_documents(contents), **kept.rows}
+    rows = {ref: opened(ref, row.json, row.time, sealing) for ref, row in kept.rows.items()}
+    documents = {**folder_documents(contents), **rows}
     creds = documents.pop(CREDS)
     by_key = dict(sorted(documents.items()))
     return Source({**by_key, CREDS: creds}, broken_keys(contents), kept.family)

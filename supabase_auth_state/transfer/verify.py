@@ -20,7 +20,7 @@ from supabase_auth_state.rest.connection import Client
 from supabase_auth_state.types import KeyRef
 
 from .company import Company, read_company
-from .documents import Match, folder_documents, match, name_of, unneeded_mappings
+from .documents import Match, folder_documents, match, name_of, refuse_sealed, unneeded_mappings
 from .quiet import located
 
 _SHOWN = 20
@@ -123,6 +123,7 @@ async def verify_folder(
         FolderError: it is no folder.
         CompanyNotFound: the company is not in the database.
         FamilyMismatch: the rows belong to another kind of client.
+        SealedValueError: a row is sealed, and no key here opens it.
         StoreError: the database refused or did not answer.
     """
     check_company_id(company_id)
@@ -130,6 +131,7 @@ async def verify_folder(
     contents = await asyncio.to_thread(read_source, path)
     async with using_rest(settings, client=client) as rest:
         company = (await read_company(rest, company_id)).known().of_family(codec.BAILEYS)
+    refuse_sealed(company.documents.values(), company_id)
     return compare(path, contents, company)
 
 

@@ -225,7 +225,7 @@ def test_the_dashboard_fits_its_terminal(
         "insert into whatsapp_keys (company_id, key_type, key_id, value)"
         " select 'company-' || n, 'tctoken', '1', '{}' from generate_series(1, 60) n"
     )
-    arguments = ("dashboard", "--companies", "60")
+    arguments = ("top", "--companies", "60")
     with run.at_terminal(*arguments, columns=columns, lines=lines) as terminal:
         terminal.until(r"Ctrl-C ends it\r\n")
         terminal.process.send_signal(signal.SIGINT)

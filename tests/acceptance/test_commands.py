@@ -521,11 +521,11 @@ def test_the_dashboard_shows_companies_and_their_owners_and_no_secrets(
 ) -> None:
     run("import", sample("v7-small"), "--company", company_id)
     db.execute("select acquire_whatsapp_lease(%s, 'a bot', 600)", [company_id])
-    found = run("dashboard", "--json", "--companies", "100000").json
+    found = run("top", "--json", "--companies", "100000").json
     (mine,) = (row for row in found["companies"] if row["company_id"] == company_id)
     assert (mine["rows"], mine["owner"]) == (27, "a bot")
     assert 0 < mine["lease_until"] - found["taken_at"] < 700
-    shown = run("dashboard", "--once", "--companies", "100000").out
+    shown = run("top", "--once", "--companies", "100000").out
     assert any("a bot" in line for line in shown.splitlines() if company_id in line)
 
 
@@ -622,7 +622,7 @@ def test_nothing_secret_is_ever_printed(
         ("doctor", "--company", company_id),
         ("pre-keys", "--company", company_id),
         ("stats",),
-        ("dashboard", "--once"),
+        ("top", "--once"),
     ):
         for options in (("-vv",), ("-vv", "--json")):
             ended = run(*arguments, *options)

@@ -67,7 +67,7 @@ def test_the_first_commands_lead_from_an_empty_folder_to_a_company_that_can_be_r
         ["pip", "install", "supabase-auth-state"],
         ["supabase", "init"],
         ["supabase", "link", "--project-ref"],
-        ["supabase-auth-state", "migrations", "copy"],
+        ["supabase-auth-state", "migrations", "install"],
         ["supabase", "db", "push"],
         [
             "export",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import tomllib
 import yaml
 
 import supabase_auth_state.errors
@@ -30,8 +32,8 @@ IN_ENGLISH = [
     for page in pages()
     if page not in ELSEWHERE and not page.startswith("docs/ru/") and not page.endswith(".ru.md")
 ]
-NOT_RUN = 7
-LANGUAGES = {"python", "console", "sql", "js", "yaml", "ini"}
+NOT_RUN = 8
+LANGUAGES = {"python", "console", "sql", "js", "json", "toml", "yaml", "ini"}
 
 
 class Page:
@@ -81,6 +83,12 @@ class Page:
 
     def _yaml(self, code: str, _block: Block) -> None:
         self._names["documents"] = list(yaml.safe_load_all(code))
+
+    def _json(self, code: str, _block: Block) -> None:
+        self._names["document"] = json.loads(code)
+
+    def _toml(self, code: str, _block: Block) -> None:
+        self._names["document"] = tomllib.loads(code)
 
     def _ini(self, code: str, _block: Block) -> None:
         self._shell.run("".join(f"export {line}\n" for line in code.splitlines()))

@@ -39,6 +39,7 @@ KEYS: Any = {
 TABLES = [
     "whatsapp_auth", "whatsapp_keys", "whatsapp_creds_history", "whatsapp_quarantine",
     "whatsapp_quarantine_keys", "whatsapp_pauses", "whatsapp_leases", "whatsapp_writers",
+    "whatsapp_lease_history", "whatsapp_company_statistics",
 ]  # fmt: skip
 
 
@@ -330,6 +331,7 @@ async def test_erasing_leaves_no_row_in_any_table(
         )
         with pytest.raises(LeaseHeld):
             await erase()
+        db.execute("select public.whatsapp_count_companies(array[%s])", [company_id])
         assert all(count(db, table, company_id) for table in TABLES)
         assert frozen.lease is not None
         # It stands still, and its time runs out.
@@ -369,6 +371,36 @@ async def test_erasing_says_so_when_a_client_writes_meanwhile(
             "values (%s, 'session', '1.0', '{}')",
             [company_id],
         )
+        db.execute(
+            "update whatsapp_writers set lands_until = now() where company_id = %s", [company_id]
+        )
 
     with pytest.raises(VerificationFailed, match="whatsapp_keys"):
         await erase_company(company_id, client=rest, sleep=write_meanwhile)
+
+
+async def test_sealing_creds_anew_is_no_version(
+    open_auth: OpenAuth, rest: Rest, db: psycopg.Connection[Any], company_id: str
+) -> None:
+    async with await open_auth() as auth:
+        await save(auth, 31)
+        device = db.execute(
+            "select whatsapp_device_of(creds) from whatsapp_auth where company_id = %s",
+            [company_id],
+        ).fetchone()
+    assert len((await read_history(company_id, client=rest)).versions) == 1
+    assert device is not None
+    with db.transaction():
+        db.execute("set local whatsapp_auth.reseal = 'on'")
+        db.execute(
+            "update whatsapp_auth set creds = jsonb_build_object('$sealed', 'k1', 'device', "
+            "%s::text) where company_id = %s",
+            [device[0], company_id],
+        )
+    assert len((await read_history(company_id, client=rest)).versions) == 1
+    db.execute(
+        'update whatsapp_auth set creds = creds || \'{"box": "other"}\' where company_id = %s',
+        [company_id],
+    )
+    kept, earlier = (await read_history(company_id, client=rest)).versions
+    assert kept.same_device is earlier.same_device is True

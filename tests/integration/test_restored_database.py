@@ -19,16 +19,17 @@ from supabase_auth_state import (
     Rest,
     Settings,
     StateRolledBack,
+    export_folder,
     import_folder,
     open_rest,
     use_supabase_auth_state,
 )
-from supabase_auth_state.cli.dashboard import read_dashboard
+from supabase_auth_state.cli.top import read_dashboard
 from supabase_auth_state.doctor.doctor import diagnose
 from supabase_auth_state.types import KeyRef
 
 SESSION = "15550100001.0"
-GROUP = "120363@g.us"
+GROUP, OTHER_GROUP = "120363@g.us", "120364@g.us"
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +90,10 @@ def opened(rest: Rest, company_id: str, ttl: float = 60, **more: Any) -> Any:
 async def test_an_owner_notices_stops_and_saves_what_it_remembers(
     own_stack: LocalStack, rest: Rest, company_id: str, backup: Backup, tmp_path: Path
 ) -> None:
+    async with opened(rest, company_id) as earlier:
+        await earlier.keys.set({"sender-key-memory": {OTHER_GROUP: {"c": True}}})
     auth: AuthState = await opened(rest, company_id)
-    await auth.keys.set({**session(1), "pre-key": {}, "sender-key-memory": {GROUP: {"a": True}}})
+    await auth.keys.set({**session(1), "sender-key-memory": {GROUP: {"a": True}}})
     await asyncio.to_thread(backup.take)
     await auth.keys.set(session(2))
     auth.creds["nextPreKeyId"] = 31
@@ -118,16 +121,22 @@ async def test_an_owner_notices_stops_and_saves_what_it_remembers(
     ]
     assert shown.rolled_back_at is not None
 
-    # What it remembered, over what the backup has: the state of the last acknowledged write.
+    # What it remembered, over what the backup has: the state of the last acknowledged write. An
+    # import with force removes what is not in the folder.
     with psycopg.connect(own_stack.db_url, autocommit=True) as db:
         db.execute("update whatsapp_leases set expires_at = now()")
-    await import_folder(tmp_path / "saved", company_id, client=rest, force=True, quiet_for=0)
+    await export_folder(tmp_path / "merged", company_id, client=rest, quiet_for=0)
+    for path in (tmp_path / "saved").iterdir():
+        shutil.copy(path, tmp_path / "merged")
+    await import_folder(tmp_path / "merged", company_id, client=rest, force=True, quiet_for=0)
     await rest.about("settle_whatsapp_restored", company_id)
     assert (await diagnose(rest, company_id)).rolled_back_at is None
     async with opened(rest, company_id) as again:
         assert again.creds["nextPreKeyId"] == 31
         assert await again.keys.get("session", [SESSION]) == session(2)["session"]
-        assert await again.keys.get("sender-key-memory", [GROUP]) == {GROUP: {"a": True}}
+        assert await again.keys.get("sender-key-memory", [GROUP, OTHER_GROUP]) == {
+            GROUP: {"a": True}, OTHER_GROUP: {"c": True},
+        }  # fmt: skip
 
 
 async def test_an_owner_that_only_reads_notices_when_it_renews_its_lease(

@@ -166,10 +166,10 @@ def test_the_commands_work_there(run: Command, company_id: str) -> None:
     for command in ("doctor", "pre-keys"):
         assert run(command, "--company", company_id).code == 0
     assert run("lease", "status", "--company", company_id, "--json").json["token"] > 0
-    for command in (["stats"], ["dashboard", "--once"], ["cleanup"]):
+    for command in (["stats"], ["top", "--once"], ["cleanup"]):
         ended = run(*command, "--json")
         assert (ended.code, ended.json["ok"]) == (0, True)
-    assert company_id in run("dashboard", "--once").out
+    assert company_id in run("top", "--once").out
 
 
 @pytest.mark.parametrize("key", ["anon_key", "publishable_key"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from supabase_auth_state.errors import FamilyMismatch, StoreUnavailable
 from supabase_auth_state.pyaileys import creds_from_rows, creds_to_rows, new_creds, whatsapp_client
 from supabase_auth_state.types import SignalDataSet
 from tests.interop.failing_client import failing_client
+from tests.sealing import K1
 
 ALICE = "15550100001:1@s.whatsapp.net"
 BOB = "15550100002:2@s.whatsapp.net"
@@ -142,9 +143,11 @@ def rows(db: Any, phone: Phone) -> dict[tuple[str, str], tuple[Any, str]]:
     return {(key_type, key_id): (value, xmin) for key_type, key_id, value, xmin in found}
 
 
+@pytest.mark.parametrize("keys", [None, K1])
 async def test_two_parties_talk_and_go_on_after_a_restart(
-    settings: Settings, company_id: str
+    settings: Settings, company_id: str, db: Any, keys: str | None
 ) -> None:
+    settings = replace(settings, encryption=keys)
     for first_time in (True, False, False):
         async with AsyncExitStack() as stack:
             alice, bob = [
@@ -164,6 +167,12 @@ async def test_two_parties_talk_and_go_on_after_a_restart(
                 await bob.hears("here is my key")
             await bob.receive(part, **{"from": GROUP, "participant": ALICE})
             await bob.hears("to everybody")
+    stored = db.execute(
+        "select value ->> '$sealed' from whatsapp_keys where company_id like %(it)s || '-%%' union "
+        "select creds ->> '$sealed' from whatsapp_auth where company_id like %(it)s || '-%%'",
+        {"it": company_id},
+    ).fetchall()
+    assert stored == [(None if keys is None else "k1",)]
 
 
 async def test_a_first_message_is_one_commit(

@@ -6,7 +6,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +28,7 @@ from supabase_auth_state.rest.client import using_rest
 from supabase_auth_state.types import SignalDataSet
 from supabase_auth_state.waeys import WAeysState
 from tests.interop.failing_client import failing_client
+from tests.sealing import K1
 
 ALICE = "15550100001:1@s.whatsapp.net"
 BOB = "15550100002:2@s.whatsapp.net"
@@ -194,9 +195,11 @@ async def test_waeys_by_itself_cannot_handle_a_signal_message(url: str) -> None:
     await sock["end"](None)
 
 
+@pytest.mark.parametrize("keys", [None, K1])
 async def test_two_parties_talk_and_go_on_after_a_restart(
-    settings: Settings, url: str, company_id: str
+    settings: Settings, url: str, company_id: str, db: Any, keys: str | None
 ) -> None:
+    settings = replace(settings, encryption=keys)
     for first_time in (True, False):
         async with AsyncExitStack() as stack:
             alice, bob = [
@@ -210,6 +213,12 @@ async def test_two_parties_talk_and_go_on_after_a_restart(
                 await bob.tell(alice, text)
                 await alice.tell(bob, text)
             await alice.tell_group(bob, b"to everybody")
+    stored = db.execute(
+        "select value ->> '$sealed' from whatsapp_keys where company_id like %(it)s || '-%%' union "
+        "select creds ->> '$sealed' from whatsapp_auth where company_id like %(it)s || '-%%'",
+        {"it": company_id},
+    ).fetchall()
+    assert stored == [(None if keys is None else "k1",)]
 
 
 async def test_a_contact_goes_on_under_its_lid(devices: tuple[Device, Device], db: Any) -> None:

@@ -168,7 +168,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ["import", "folder", "--each", "--concurrency", "0"],
         ["verify", "folder"],
         ["verify", "folder", "--company", "7", "--all"],
-        ["doctor"],
+        ["doctor", "--fix"],
         ["lease"],
         ["lease", "status"],
         ["lease", "release", "--company", ""],
@@ -224,6 +224,8 @@ def test_every_error_of_ours_has_an_exit_code_on_purpose() -> None:
         errors.SupabaseAuthStateError, errors.StoreError, errors.LeaseError, errors.PoolError,
         errors.PoolClosed, errors.SessionBackoff, errors.CompanyQuarantined, errors.UnreadKeyError,
         errors.UnfinishedImport, errors.CompanyNotFound, errors.StateRolledBack,
+        errors.SealedValueError, errors.JournalError, errors.VersionNotRestorable,
+        errors.CompanyMoved,
     }  # fmt: skip
     all_of_them = {
         found

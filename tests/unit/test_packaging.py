@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -12,15 +15,58 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The names of the files in the wheel."""
-    out = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
-    subprocess.run([*build, str(PROJECT)], check=True, capture_output=True)
+def build_wheel(out: Path, **environ: str) -> Path:
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+    environment = {**os.environ, **environ}
+    subprocess.run([*command, str(PROJECT)], check=True, capture_output=True, env=environment)
     (built,) = out.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, as it is built for a release."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"), SOURCE_DATE_EPOCH="1760000000")
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> list[str]:
+    """The names of the files in the wheel."""
     with zipfile.ZipFile(built) as archive:
         return archive.namelist()
+
+
+def test_two_builds_are_the_same_file(built: Path, tmp_path: Path) -> None:
+    """Wherever and whenever it is built: another folder, umask, time zone and hash seed."""
+    before = os.umask(0o077)
+    try:
+        again = build_wheel(
+            tmp_path / "again",
+            SOURCE_DATE_EPOCH="1760000000",
+            TZ="Asia/Tokyo",
+            PYTHONHASHSEED="7",
+        )
+    finally:
+        os.umask(before)
+    digests = [hashlib.sha256(each.read_bytes()).hexdigest() for each in (built, again)]
+    assert digests[0] == digests[1]
+
+
+def test_every_locked_version_has_a_hash_and_is_that_of_the_constraints() -> None:
+    locked = re.findall(
+        r"^([\w.-]+)==([\w.]+)(?: ;[^\\\n]*)? \\\n    --hash=sha256:[0-9a-f]{64}",
+        (PROJECT / "requirements.lock").read_text(),
+        flags=re.MULTILINE,
+    )
+    names = re.findall(r"^\w", (PROJECT / "requirements.lock").read_text(), flags=re.MULTILINE)
+    constraints = dict(
+        line.lower().replace("_", "-").split("==")
+        for line in (PROJECT / "constraints.txt").read_text().splitlines()
+        if not line.startswith("#")
+    )
+    assert len(locked) == len(names) > 50
+    unlike = {name: version for name, version in locked if constraints.get(name) != version}
+    assert {name for name in unlike if name in constraints} == set()
 
 
 def test_wheel_holds_our_package_and_nothing_else(wheel: list[str]) -> None:

@@ -28,6 +28,8 @@ Answer = Callable[[], Awaitable[None]]
 class Database:
     """Takes requests one after the other; `next` says what happens to each, the default is fine."""
 
+    encryption = None
+
     def __init__(self) -> None:
         self.started: list[str] = []
         self.sent: list[tuple[str, Commit]] = []

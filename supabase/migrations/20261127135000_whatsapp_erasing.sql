@@ -1,0 +1,48 @@
+-- Erasing a company (20261127130000) also removes what the statistics (20261127132000) keep of it.
+-- Works with supabase-auth-state 0.4.
+
+-- As before, and without the company's owners of the past and its counters.
+create or replace function public.forget_whatsapp_company(p_company_id text)
+returns jsonb
+language plpgsql
+volatile security definer
+set search_path = ''
+as $$
+declare
+  v_lease record;
+  v_until timestamptz;
+begin
+  select l.* into v_lease from public.whatsapp_leases l where l.company_id = p_company_id for update;
+  select max(w.lands_until) into v_until from public.whatsapp_writers w where w.company_id = p_company_id;
+  if v_lease.owner is null and coalesce(v_until, '-infinity') < clock_timestamp()
+    and p_company_id <> 'supabase-auth-state/erased'
+    and not exists (select from public.whatsapp_auth a where a.company_id = p_company_id)
+    and not exists (select from public.whatsapp_keys k where k.company_id = p_company_id)
+    and not exists (select from public.whatsapp_creds_history h where h.company_id = p_company_id)
+    and not exists (select from public.whatsapp_quarantine q where q.company_id = p_company_id) then
+    if v_lease.token > 0 or v_lease.epoch > 0 then
+      insert into public.whatsapp_leases as l (company_id, token, epoch)
+      values ('supabase-auth-state/erased', v_lease.token, v_lease.epoch + 1)
+      on conflict (company_id) do update
+      set token = greatest(l.token, excluded.token), epoch = greatest(l.epoch, excluded.epoch);
+    end if;
+    delete from public.whatsapp_writers w where w.company_id = p_company_id;
+    delete from public.whatsapp_leases l where l.company_id = p_company_id;
+    delete from public.whatsapp_lease_history h where h.company_id = p_company_id;
+    delete from public.whatsapp_company_statistics s where s.company_id = p_company_id;
+    v_until := null;
+  end if;
+  return jsonb_build_object('company_id', p_company_id, 'lands_until', extract(epoch from v_until),
+    'time', extract(epoch from clock_timestamp()), 'left', jsonb_build_object(
+      'whatsapp_auth', (select count(*) from public.whatsapp_auth a where a.company_id = p_company_id),
+      'whatsapp_keys', (select count(*) from public.whatsapp_keys k where k.company_id = p_company_id),
+      'whatsapp_creds_history', (select count(*) from public.whatsapp_creds_history h where h.company_id = p_company_id),
+      'whatsapp_quarantine', (select count(*) from public.whatsapp_quarantine q where q.company_id = p_company_id),
+      'whatsapp_quarantine_keys', (select count(*) from public.whatsapp_quarantine_keys k where k.company_id = p_company_id),
+      'whatsapp_pauses', (select count(*) from public.whatsapp_pauses p where p.company_id = p_company_id),
+      'whatsapp_leases', (select count(*) from public.whatsapp_leases l where l.company_id = p_company_id),
+      'whatsapp_lease_history', (select count(*) from public.whatsapp_lease_history h where h.company_id = p_company_id),
+      'whatsapp_company_statistics', (select count(*) from public.whatsapp_company_statistics s where s.company_id = p_company_id),
+      'whatsapp_writers', (select count(*) from public.whatsapp_writers w where w.company_id = p_company_id)));
+end
+$$;

@@ -1,0 +1,1 @@
+"""The dashboard as web pages. Needs the extra ``dashboard``."""

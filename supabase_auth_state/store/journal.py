@@ -1,0 +1,405 @@
+"""Writes that wait for Supabase, kept on disk: they survive the process that was asked for them.
+
+A file a company, of records that are encrypted each (XSalsa20 and Poly1305, by libsodium): first
+who writes, then every change before it waits, and its number once its caller has an answer. What
+has no answer when the process is gone is written by the next owner, in order, unless another
+process has owned or written the company meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+from nacl.exceptions import CryptoError
+from nacl.secret import SecretBox
+
+from supabase_auth_state.errors import ConfigurationError, JournalError
+
+from .group_commit import Change
+
+_LENGTH = 4
+_LARGEST = 1 << 30
+_LONG = 1 << 20
+_PRIVATE = 0o600
+
+# The format, without I/O
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Where writes are kept that wait for Supabase; for ``use_supabase_auth_state(journal=…)``.
+
+    Attributes:
+        directory: a folder on a disk of this machine; made when missing. A file in it for each
+            company that is open.
+        key: 32 random bytes of yours, which encrypt it; keep them elsewhere.
+    """
+
+    directory: str | os.PathLike[str]
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Head:
+    """Who writes a journal.
+
+    Attributes:
+        company_id: the company.
+        writer: the opening of the company.
+        token: the token of its lease.
+        since: when it began to own the company, in seconds since 1970 of the database.
+    """
+
+    company_id: str
+    writer: str
+    token: int
+    since: float
+
+
+def sealed(box: SecretBox, number: int, content: object) -> bytes:
+    """Return a record: its length, then number and content, encrypted."""
+    body = bytes(box.encrypt(orjson.dumps([number, content])))
+    return len(body).to_bytes(_LENGTH, "big") + body
+
+
+def opened(box: SecretBox, data: bytes) -> tuple[list[Any], int]:
+    """Return the contents of the records in data, and where the last whole one ends.
+
+    The last record may be torn, as by a crash while it was written: it is left out.
+
+    Raises:
+        ValueError: a record before the last is damaged or is not in its place, or the first cannot
+            be read by this key.
+    """
+    found: list[Any] = []
+    end, written = 0, len(data.rstrip(b"\0"))
+    while end + _LENGTH <= len(data):
+        begin = end + _LENGTH
+        length = int.from_bytes(data[end:begin], "big")
+        if length > _LARGEST or begin + length > len(data):
+            break
+        try:
+            number, content = orjson.loads(box.decrypt(data[begin : begin + length]))
+        except (CryptoError, ValueError):
+            if found and written <= begin + length:
+                break  # room was made for it, and not all of it was written
+            raise ValueError(f"record {len(found)} cannot be read") from None
+        if number != len(found):
+            raise ValueError(f"record {len(found)} is not in its place")
+        found.append(content)
+        end = begin + length
+    return found, end
+
+
+def encoded(change: Change) -> dict[str, Any]:
+    """Return a change as JSON."""
+    return {
+        "keys": [[*ref, text.decode()] for ref, text in change.keys.items()],
+        "creds": None if change.creds is None else change.creds.decode(),
+        "clear": change.clear,
+    }
+
+
+def decoded(content: dict[str, Any]) -> Change:
+    """Return the change of what `encoded` gave."""
+    creds = content["creds"]
+    return Change(
+        keys={(key_type, key_id): text.encode() for key_type, key_id, text in content["keys"]},
+        creds=None if creds is None else creds.encode(),
+        clear=content["clear"],
+    )
+
+
+def waiting(contents: Iterable[Any]) -> dict[int, Change]:
+    """Return the changes without an answer, by number and in order."""
+    found: dict[int, Change] = {}
+    for number, content in enumerate(contents):
+        if isinstance(content, dict):
+            found[number] = decoded(content)
+        else:
+            found.pop(content, None)
+    return found
+
+
+# The file
+
+
+class JournalFile:
+    """The journal of one company, which only this process may use.
+
+    Args:
+        journal: where, and by which key.
+        company_id: the company.
+
+    Attributes:
+        path: the file.
+        head: who wrote what was there when it was opened; None when nothing was.
+        left: the changes that were waiting then, in order.
+
+    Raises:
+        ConfigurationError: the key is no key, or the system cannot lock files.
+        JournalError: another process uses it, it cannot be read by this key, or it is damaged.
+    """
+
+    def __init__(self, journal: Journal, company_id: str) -> None:
+        if not isinstance(journal.key, bytes) or len(journal.key) != SecretBox.KEY_SIZE:
+            raise ConfigurationError(f"a journal's key is {SecretBox.KEY_SIZE} bytes")
+        self.company_id = company_id
+        name = hashlib.sha256(company_id.encode()).hexdigest()[:32]
+        self.path = Path(journal.directory).absolute() / f"{name}.journal"
+        self._box = SecretBox(journal.key)
+        self._file: int | None = None
+        self._records = self._bytes = 0
+        self._waiting: set[int] = set()
+        # A change is written by a thread, an answer by the event loop.
+        self._appending = threading.RLock()
+        self._lock = self._locked()
+        try:
+            self.head, self.left = self._read()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def begin(self, head: Head) -> None:
+        """Begin anew: what was left is written to the database, or was put aside."""
+        if self._file is not None:
+            os.close(self._file)
+        self._begun = head
+        beside = self.path.with_suffix(".new")
+        with suppress(FileNotFoundError):
+            beside.unlink()
+        self._file = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _PRIVATE)
+        self._records = self._bytes = 0
+        self._append([head.company_id, head.writer, head.token, head.since])
+        os.fsync(self._file)
+        beside.replace(self.path)
+        self._sync_folder()
+
+    def put(self, change: Change) -> int:
+        """Keep a change, durably, and return its number.
+
+        Raises:
+            OSError: it cannot be kept.
+        """
+        with self._appending:
+            if self._bytes > _LONG and not self._waiting:
+                self.begin(self._begun)
+            number = self._append(encoded(change))
+            self._waiting.add(number)
+            file = self._file
+        if file is not None:
+            os.fsync(file)
+        return number
+
+    def answered(self, number: int, *, refused: bool) -> None:
+        """Take note that a change's caller has its answer.
+
+        Only a refusal is synced: to write a change a second time, before those that follow, does no
+        harm.
+
+        Args:
+            number: that of the change.
+            refused: whether the answer was an error.
+        """
+        with self._appending, suppress(OSError):
+            self._waiting.discard(number)
+            if self._file is not None:
+                self._append(number)
+                if refused:
+                    os.fsync(self._file)
+
+    def put_aside(self) -> Path:
+        """Give the file another name, for a person to look at, and return it."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        aside = self.path.with_name(f"{self.path.name}.refused-{stamp}-{os.urandom(2).hex()}")
+        self.path.rename(aside)
+        self._sync_folder()
+        return aside
+
+    def close(self) -> None:
+        """Let others use it; without anything that waits the file is removed."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+            if not self._waiting:
+                self.path.unlink(missing_ok=True)
+        self._unlock()
+
+    def _append(self, content: object) -> int:
+        if self._file is None:
+            raise RuntimeError("the journal was not begun")
+        number = self._records
+        record = memoryview(sealed(self._box, number, content))
+        size = len(record)
+        try:
+            while record:
+                record = record[os.write(self._file, record) :]
+        except OSError:
+            # What follows half of a record could not be read.
+            os.ftruncate(self._file, self._bytes)
+            os.lseek(self._file, self._bytes, os.SEEK_SET)
+            raise
+        self._records += 1
+        self._bytes += size
+        return number
+
+    def _read(self) -> tuple[Head | None, list[Change]]:
+        try:
+            data = self.path.read_bytes()
+            contents, _ = opened(self._box, data)
+        except FileNotFoundError:
+            return None, []
+        except ValueError as error:
+            problem = JournalError(
+                f"company {self.company_id!r}: the journal {self.path} is damaged or was written "
+                f"with another key ({error}): nothing of it was written to the database, and "
+                "nothing was removed",
+                path=self.path,
+            )
+        else:
+            return (
+                (Head(*contents[0]), list(waiting(contents).values())) if contents else (None, [])
+            )
+        raise problem
+
+    def _locked(self) -> int:
+        try:
+            import fcntl
+        except ImportError:
+            raise ConfigurationError("a journal needs a system that locks files (flock)") from None
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self.path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, _PRIVATE)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot keep a journal in {self.path.parent}: {error.strerror}"
+            ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise JournalError(
+                f"company {self.company_id!r}: another process uses the journal {self.path}",
+                path=self.path,
+            ) from None
+        return lock
+
+    def _unlock(self) -> None:
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+# In the way of writes
+
+
+class Enqueues(Protocol):
+    """What gives changes their place in the order; see `GroupCommit`."""
+
+    async def enqueue(self, change: Change) -> asyncio.Future[None]:
+        """Give a change its place, and return what is done when it is durable."""
+        ...
+
+    async def settle(self) -> None:
+        """Wait until everything that was queued is durable or has failed."""
+        ...
+
+
+class JournaledCommit:
+    """Keeps each change in a journal before it waits.
+
+    Args:
+        writes: where changes wait.
+        file: the journal, which was begun.
+    """
+
+    def __init__(self, writes: Enqueues, file: JournalFile) -> None:
+        self._writes = writes
+        self._file = file
+        self._in_order = asyncio.Lock()
+
+    async def enqueue(self, change: Change) -> asyncio.Future[None]:
+        """Keep a change, durably, and give it its place; see `GroupCommit.enqueue`.
+
+        Raises:
+            JournalError: it cannot be kept, and was not written.
+        """
+        async with self._in_order:
+            number = await self._kept(change)
+            durable = await self._writes.enqueue(change)
+
+        def answered(ended: asyncio.Future[None]) -> None:
+            # An error that was told is an answer: what was refused is never written later.
+            if not ended.cancelled():
+                self._file.answered(number, refused=ended.exception() is not None)
+
+        durable.add_done_callback(answered)
+        return durable
+
+    async def settle(self) -> None:
+        """See `GroupCommit.settle`."""
+        async with self._in_order:
+            pass
+        await self._writes.settle()
+
+    async def _kept(self, change: Change) -> int:
+        try:
+            return await asyncio.to_thread(self._file.put, change)
+        except OSError as error:
+            reason = error.strerror
+        raise JournalError(
+            f"company {self._file.company_id!r}: the journal {self._file.path} cannot be written "
+            f"({reason}), so the write was not accepted",
+            path=self._file.path,
+        )
+
+
+async def replay(
+    file: JournalFile, head: Head, *, others: bool, write: Callable[[Change], Awaitable[None]]
+) -> int:
+    """Write what was left to the database, in order, and begin the journal anew.
+
+    Args:
+        file: the journal.
+        head: who owns the company now.
+        others: whether another process may have written the company since.
+        write: makes a change durable.
+
+    Returns:
+        How many changes were written.
+
+    Raises:
+        JournalError: another process has owned or written the company meanwhile; the journal was
+            put aside.
+        StoreError, LeaseLost: a change could not be written; the journal is as it was.
+    """
+    if file.left and (others or file.head is None or head.token != file.head.token + 1):
+        aside = file.put_aside()
+        raise JournalError(
+            f"company {file.company_id!r}: {len(file.left)} writes of an earlier process were "
+            "waiting, and another process has owned or written the company since; writing them now "
+            f"would set its sessions back. They are kept in {aside}; open the company again to go "
+            "on without them",
+            path=aside,
+        )
+    for change in file.left:
+        await write(change)
+    file.begin(head)
+    return len(file.left)

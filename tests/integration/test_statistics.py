@@ -1,0 +1,277 @@
+"""What the database counts is what is there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from devstack import LocalStack
+from supabase_auth_state import Rest, Settings, open_rest, use_supabase_auth_state
+from supabase_auth_state.leases.lease import acquire_lease
+from supabase_auth_state.operations import statistics
+from supabase_auth_state.operations.cleanup import run_cleanup
+from supabase_auth_state.operations.statistics import Sort
+
+TABLES = (
+    "whatsapp_auth, whatsapp_keys, whatsapp_leases, whatsapp_writers, whatsapp_lease_history, "
+    "whatsapp_company_statistics, whatsapp_type_statistics, whatsapp_statistics_days, "
+    "whatsapp_cleanup_runs, whatsapp_traffic, whatsapp_events"
+)
+EXACT = """
+    select key_type, count(*), count(*) filter (where expires_at <= now())
+    from whatsapp_keys group by 1 order by 1
+"""
+PLANT = """
+    with company as (
+      insert into whatsapp_auth (company_id, creds)
+      select 'c' || lpad(n::text, 4, '0'), '{"a": 1}' from generate_series(1, %(companies)s) n
+      returning company_id
+    )
+    insert into whatsapp_keys (company_id, key_type, key_id, value)
+    select c.company_id, (array['session', 'pre-key', 'device-list'])[k %% 3 + 1], 'k' || k,
+      to_jsonb(repeat('x', k + length(c.company_id)))
+    from company c, generate_series(1, %(keys)s) k
+"""
+
+
+@pytest.fixture(scope="module")
+def own_stack(local_stack: LocalStack) -> Iterator[LocalStack]:
+    """A project for this module alone, whose rows are counted."""
+    with local_stack.fresh(migrate=True) as stack:
+        yield stack
+
+
+@pytest.fixture
+def db(own_stack: LocalStack) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(own_stack.db_url, autocommit=True) as found:
+        found.execute(f"truncate {TABLES}")
+        found.execute(
+            "update whatsapp_statistics set refreshed_at = '-infinity', recounted_at = null, "
+            "recount_after = '', companies = 0, creds_bytes = 0, commits = null, key_rows = null"
+        )
+        found.execute("set whatsapp_auth.maintenance = 'on'")
+        yield found
+
+
+@pytest.fixture
+async def rest(own_stack: LocalStack, db: Any) -> AsyncIterator[Rest]:
+    found = open_rest(Settings(url=own_stack.url, key=own_stack.service_role_key))
+    yield found
+    await found.close()
+
+
+def plant(db: psycopg.Connection[Any], companies: int, keys: int) -> None:
+    """Store companies as a client does that numbers no writes."""
+    db.execute(PLANT, {"companies": companies, "keys": keys})
+
+
+async def assert_exact(rest: Rest, db: psycopg.Connection[Any]) -> None:
+    overview = await statistics.read_overview(rest)
+    exact = [(name, rows, expired) for name, rows, expired in db.execute(EXACT)]
+    counted = sorted(
+        (name, found["rows"], found["expired"])
+        for name, found in overview["keys"]["by_type"].items()
+    )
+    assert counted == exact
+    companies = db.execute(
+        "select count(*) from (select company_id from whatsapp_auth "
+        "union select company_id from whatsapp_keys) c"
+    ).fetchone()
+    assert (overview["companies"],) == companies
+
+
+async def test_what_is_written_is_counted_at_the_next_refresh(rest: Rest, db: Any) -> None:
+    plant(db, 3, 10)
+    await statistics.recount(rest)
+    async with use_supabase_auth_state("c0002", client=rest, lease=True) as auth:
+        await auth.keys.set({"session": {"new": {"a": "b"}}, "pre-key": {"k1": None}})
+        found = await statistics.refresh(rest, every=0)
+        assert (found["refreshed"], found["counted"], found["left"]) == (True, 1, False)
+    await assert_exact(rest, db)
+    again = await statistics.refresh(rest)
+    assert again == {"refreshed": False, "counted": 0, "left": False}
+
+
+async def test_a_count_of_all_corrects_what_no_refresh_sees(rest: Rest, db: Any) -> None:
+    plant(db, 7, 6)
+    assert await statistics.recount(rest, companies=2)
+    await assert_exact(rest, db)
+    # A client before 0.3, or a person: no number, no lease.
+    db.execute("delete from whatsapp_keys where company_id = 'c0003'")
+    db.execute("delete from whatsapp_auth where company_id in ('c0003', 'c0004')")
+    db.execute("delete from whatsapp_keys where key_type = 'device-list'")
+    plant_keys = "insert into whatsapp_keys (company_id, key_type, key_id, value, expires_at) "
+    db.execute(f"{plant_keys} values ('only-keys', 'tctoken', 'x', '1', now() - interval '1 d')")
+    assert await statistics.recount(rest, companies=3)
+    await assert_exact(rest, db)
+    overview = await statistics.read_overview(rest)
+    assert overview["expired"] == 1
+    sums = db.execute("select sum(rows), sum(bytes) from whatsapp_company_statistics").fetchone()
+    assert (overview["keys"]["rows"], overview["keys"]["bytes"]) == sums
+
+
+async def test_the_first_refreshes_count_everything_a_part_at_a_time(rest: Rest, db: Any) -> None:
+    plant(db, 5, 3)
+    assert (await statistics.read_overview(rest))["recounted_at"] is None
+    parts = 0
+    while (await statistics.refresh(rest, companies=2, every=0))["left"]:
+        parts += 1
+        assert parts < 10
+    assert parts == 2
+    assert (await statistics.read_overview(rest))["recounted_at"] is not None
+    await assert_exact(rest, db)
+
+
+async def test_refreshes_and_counts_at_the_same_time_stay_exact(
+    rest: Rest, db: Any, own_stack: LocalStack
+) -> None:
+    plant(db, 6, 5)
+
+    async def write(company: str) -> None:
+        async with use_supabase_auth_state(company, client=rest, lease=True) as auth:
+            for n in range(5):
+                await auth.keys.set({"session": {f"s{n}": {"n": n}}})
+
+    await asyncio.gather(
+        *(write(f"c{n:04}") for n in range(1, 5)),
+        *(statistics.recount(rest, companies=2) for _ in range(3)),
+        *(statistics.refresh(rest, every=0) for _ in range(3)),
+        *(statistics.read_company(rest, f"c{n:04}") for n in range(1, 5)),
+    )
+    await statistics.recount(rest)
+    await assert_exact(rest, db)
+
+
+async def test_the_clean_up_counts_and_is_remembered(rest: Rest, db: Any) -> None:
+    plant(db, 2, 3)
+    db.execute("update whatsapp_keys set expires_at = now() where key_type = 'device-list'")
+    report = await run_cleanup(rest)
+    assert report.deleted == 2
+    overview = await statistics.read_overview(rest)
+    assert overview["cleanup"] is not None
+    assert (overview["cleanup"]["deleted"], overview["cleanup"]["complete"]) == (2, True)
+    await assert_exact(rest, db)
+    days = await statistics.read_growth(rest)
+    assert [(day["companies"], day["rows"]) for day in days] == [(2, 4)]
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("sort", ["company_id", "bytes", "rows", "last_write", "pre_keys"])
+async def test_pages_have_every_company_once_in_order(
+    rest: Rest, db: Any, sort: Sort, descending: bool
+) -> None:
+    plant(db, 11, 4)
+    db.execute("delete from whatsapp_keys where company_id = 'c0004' and key_id < 'k3'")
+    await statistics.recount(rest)
+    seen: list[Any] = []
+    after = None
+    while True:
+        page = await statistics.read_companies(
+            rest, sort=sort, descending=descending, after=after, limit=3
+        )
+        seen += [(company[sort], company["company_id"]) for company in page["companies"]]
+        after = page["after"]
+        if after is None:
+            break
+    assert seen == sorted(seen, reverse=descending)
+    assert len(seen) == len(set(seen)) == 11
+
+
+async def test_a_search_is_for_how_the_id_begins_whatever_characters_it_has(
+    rest: Rest, db: Any
+) -> None:
+    for name in ("a%b", "a_b", "axb", "a", "b", "ä1"):
+        db.execute("insert into whatsapp_auth (company_id, creds) values (%s, '{}')", [name])
+    await statistics.recount(rest)
+    for search, wanted in (("a", ["a", "a%b", "a_b", "axb"]), ("a%", ["a%b"]), ("ä", ["ä1"])):
+        page = await statistics.read_companies(rest, search=search)
+        assert [company["company_id"] for company in page["companies"]] == wanted
+
+
+async def test_one_company_has_its_leases(rest: Rest, db: Any) -> None:
+    plant(db, 1, 3)
+    lease = await acquire_lease(rest, "c0001", owner="first")
+    await lease.release()
+    lost = await acquire_lease(rest, "c0001", owner="died")
+    db.execute("update whatsapp_leases set expires_at = now() where company_id = 'c0001'")
+    lease = await acquire_lease(rest, "c0001", owner="second")
+    found = await statistics.read_company(rest, "c0001")
+    assert found is not None
+    assert [(each["owner"], each["taken_from"]) for each in found["leases"]] == [
+        ("second", "died"),
+        ("died", None),
+        ("first", None),
+    ]
+    assert found["leases"][2]["released_at"] is not None
+    assert (found["owner"], found["live"], found["rows"]) == ("second", True, 3)
+    assert await statistics.read_company(rest, "nothing") is None
+    overview = await statistics.read_overview(rest)
+    assert overview["leases"] == {"acquired_last_hour": 3, "taken_over_last_hour": 1}
+    await statistics.refresh(rest, every=0)
+    workers = await statistics.read_workers(rest)
+    assert [(each["owner"], each["companies"]) for each in workers] == [("second", 1)]
+    for each in (lease, lost):
+        await each.release()
+
+
+async def test_few_and_many_pre_keys_are_found(rest: Rest, db: Any) -> None:
+    plant(db, 3, 9)
+    db.execute("delete from whatsapp_keys where company_id = 'c0002' and key_type = 'pre-key'")
+    await statistics.recount(rest)
+    found = await statistics.read_pre_key_extremes(rest, low=1, high=2)
+    assert found == {
+        "low": {"count": 1, "companies": ["c0002"]},
+        "high": {"count": 2, "companies": ["c0003", "c0001"]},
+    }
+
+
+async def test_days_are_kept_for_ninety(rest: Rest, db: Any) -> None:
+    db.execute(
+        "insert into whatsapp_statistics_days "
+        "select current_date - n, now(), 1, 1, 1, 1, '{}', '{}' from generate_series(1, 200) n"
+    )
+    await statistics.recount(rest)
+    days = await statistics.read_growth(rest, days=365)
+    assert len(days) == 91
+
+
+async def test_what_a_process_sends_is_added_to_the_ledger_of_all(rest: Rest, db: Any) -> None:
+    async with use_supabase_auth_state("c1", client=rest, lease=True) as auth:
+        await auth.keys.set({"session": {"a": {"b": "c" * 1000}}})
+    for _ in range(2):
+        await rest._ledger.tell()
+        await rest._ledger.tell()
+    traffic = (await statistics.read_overview(rest))["traffic"]
+    assert traffic["writing whatsapp_keys"]["requests"] == 1
+    assert traffic["writing whatsapp_keys"]["sent"] > 1000
+    assert 0 < traffic["writing whatsapp_keys"]["received"] < 1000
+
+
+async def test_looking_reads_no_key_but_by_index(db: Any, rest: Rest) -> None:
+    plant(db, 300, 20)
+    db.execute("analyze")
+    await statistics.recount(rest)
+    scans = (
+        "select relname, seq_scan from pg_stat_user_tables "
+        "where relname in ('whatsapp_keys', 'whatsapp_auth') order by 1"
+    )
+    db.execute("select pg_stat_force_next_flush()")
+    before = db.execute(scans).fetchall()
+    for call in (
+        "whatsapp_overview()",
+        "whatsapp_companies_page()",
+        "whatsapp_companies_page(p_sort => 'bytes', p_descending => true)",
+        "whatsapp_company_overview('c0007')",
+        "whatsapp_growth()",
+        "whatsapp_pre_key_extremes(1, 1000)",
+        "refresh_whatsapp_statistics(500, 0)",
+    ):
+        db.execute(f"select {call}")
+    db.execute("select pg_stat_force_next_flush()")
+    assert db.execute(scans).fetchall() == before
+    assert json.dumps(await statistics.read_overview(rest))
