@@ -29,7 +29,8 @@ begin
     delete from public.whatsapp_writers w where w.company_id = p_company_id;
     delete from public.whatsapp_leases l where l.company_id = p_company_id;
     delete from public.whatsapp_lease_history h where h.company_id = p_company_id;
-    delete from public.whatsapp_company_statistics s where s.company_id = p_company_id;
+    -- It counts nothing any more, which takes the row away and what it added to the sums.
+    perform public.whatsapp_count_companies(array[p_company_id]);
     v_until := null;
   end if;
   return jsonb_build_object('company_id', p_company_id, 'lands_until', extract(epoch from v_until),

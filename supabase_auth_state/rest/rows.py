@@ -187,6 +187,7 @@ class WhatsappStatisticsRow(TypedDict):
     recount_began: str | None
     recounted_at: str | None
     refreshed_at: str
+    workers: Any
 
 
 class WhatsappStatisticsDaysRow(TypedDict):

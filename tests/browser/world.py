@@ -41,7 +41,8 @@ insert into whatsapp_statistics_days
   (day, taken_at, companies, rows, bytes, creds_bytes, by_type, storage)
 select current_date - n, now() - make_interval(days => n), 1000 - n * 8, 8000 - n * 60, 800000,
   90000, '{}',
-  jsonb_set(whatsapp_storage(), '{database}', to_jsonb(30000000 - n * 400000 + (n % 5) * 60000))
+  jsonb_set(whatsapp_storage(), '{database}',
+    to_jsonb(pg_database_size(current_database()) - n * 120000 + (n % 5) * 30000))
 from generate_series(1, 40) n
 """
 _KEY = "insert into whatsapp_keys (company_id, key_type, key_id, value) values (%s, %s, %s, %s)"

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import tomllib
 import yaml
 
 import supabase_auth_state.errors
 from devstack import Stack
+from supabase_auth_state.operations.alert_config import load_alert_config
 from tests.acceptance.conftest import command_for
 from tests.docs.blocks import OUTPUT, ROOT, Block, blocks_of, pages
 from tests.docs.given import COMPANY, Given
@@ -88,7 +88,10 @@ class Page:
         self._names["document"] = json.loads(code)
 
     def _toml(self, code: str, _block: Block) -> None:
-        self._names["document"] = tomllib.loads(code)
+        path = self._cwd / "alerts.toml"
+        path.write_text(code)
+        names = re.findall(r'_env = "(\w+)"', code)
+        load_alert_config(path, env=dict.fromkeys(names, "set"))
 
     def _ini(self, code: str, _block: Block) -> None:
         self._shell.run("".join(f"export {line}\n" for line in code.splitlines()))

@@ -69,6 +69,7 @@ FAILURES: list[tuple[SupabaseAuthStateError, int]] = [
     (ProjectRestricted("no", status=402), 4),
     (LeaseHeld("7", owner="a bot", expires_at="2026-01-01T00:00:00Z"), 5),
     (LeaseLost("7", 3), 5),
+    (errors.CompanyMoved("7", "moved to https://b.example"), 5),
 ]
 
 
@@ -273,6 +274,10 @@ def test_what_a_failure_is_about_is_there_for_programs(
             "expires_at": "2026-01-01T00:00:00Z",
         },
         {"error": "LeaseLost", "company_id": "7"},
+        {
+            "error": "CompanyMoved", "company_id": "7", "owner": "moved to https://b.example",
+            "project": "https://b.example",
+        },
     ]  # fmt: skip
 
 
