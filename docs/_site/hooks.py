@@ -31,14 +31,6 @@ PAGES = {
 PAGE_OF = {**PAGES, "README.md": "index.md", "SECURITY.md": "security.md"}
 """Files outside of docs/, and the pages that a link to them leads to."""
 
-TO_COME = {
-    "encryption.md": "Encryption",
-    "reliability.md": "Reliability",
-    "restored-database.md": "A restored database",
-    "security.md": "Security",
-}
-"""Pages of the navigation that may not be written yet."""
-
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s#:]*)(#[^)\s]*)?\)")
 FROM_ELSEWHERE = re.compile(
     r"""<(script|link|img|iframe|source)\b[^>]*(src|href)=["']?(https?:)?//[^>]*>"""
@@ -50,9 +42,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are files of the repository."""
     for source, page in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
-    for page, title in TO_COME.items():
-        if files.get_file_from_path(page) is None:
-            files.append(File.generated(config, page, content=f"# {title}\n\nTo be written.\n"))
     return files
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -31,8 +32,8 @@ IN_ENGLISH = [
     for page in pages()
     if page not in ELSEWHERE and not page.startswith("docs/ru/") and not page.endswith(".ru.md")
 ]
-NOT_RUN = 7
-LANGUAGES = {"python", "console", "sql", "js", "yaml", "ini", "toml"}
+NOT_RUN = 8
+LANGUAGES = {"python", "console", "sql", "js", "json", "toml", "yaml", "ini"}
 
 
 class Page:
@@ -82,6 +83,9 @@ class Page:
 
     def _yaml(self, code: str, _block: Block) -> None:
         self._names["documents"] = list(yaml.safe_load_all(code))
+
+    def _json(self, code: str, _block: Block) -> None:
+        self._names["document"] = json.loads(code)
 
     def _toml(self, code: str, _block: Block) -> None:
         path = self._cwd / "alerts.toml"
