@@ -133,7 +133,9 @@ def test_a_usable_proxy_is_used_beside_one_that_is_not(stack: Stack, run: Comman
     with serving(Proxy) as proxy:
         ended = run("stats", "--json", HTTP_PROXY=f"http://{proxy}", ALL_PROXY="socks://p:1080/")
     assert (ended.code, ended.err) == (0, "")
-    assert Proxy.asked == [f"{stack.url}/rest/v1/rpc/whatsapp_storage_stats"]
+    assert Proxy.asked == [
+        f"{stack.url}/rest/v1/rpc/whatsapp_{name}_stats" for name in ("storage", "sealing")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ def test_status_tells_what_was_pasted_into_the_sql_editor(
     with psycopg.connect(stack.db_url, autocommit=True) as db:
         for sql in FILES.values():
             db.execute(sql.encode())
+    stack.reload_schema()
     # What makes no function, with none behind it that does, leaves no trace and counts as missing.
     made = functions_made(FILES)
     last = max(number for number, name in enumerate(FILES) if made[name])

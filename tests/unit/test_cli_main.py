@@ -169,7 +169,6 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ["import", "folder", "--each", "--concurrency", "0"],
         ["verify", "folder"],
         ["verify", "folder", "--company", "7", "--all"],
-        ["doctor", "--fix"],
         ["lease"],
         ["lease", "status"],
         ["lease", "release", "--company", ""],
