@@ -14,6 +14,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Awaitable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ def planted(auth: AuthState, settings: Settings) -> set[str]:
         creds["signedPreKey"]["keyPair"]["private"],
         SESSION_KEY,
         PRE_KEY,
+        SEALING_KEY,
     ]
     found = {creds["advSecretKey"], *(form for key in keys for form in forms(key))}
     # The middle and the end of a legacy key; its beginning is that of all tokens.
@@ -125,6 +127,8 @@ def planted(auth: AuthState, settings: Settings) -> set[str]:
 
 SESSION_KEY = bytes(range(65, 97))
 PRE_KEY = bytes(range(97, 123)) + b"ZYXWVU"
+SEALING_KEY = bytes(range(33, 65))
+KEYS = f"k1:{base64.b64encode(SEALING_KEY).decode()}"
 SESSION = {"_sessions": {"a": {"currentRatchet": {"rootKey": SESSION_KEY}}}, "version": "v1"}
 
 
@@ -201,7 +205,9 @@ async def use_everything(
     return auth
 
 
+@pytest.mark.parametrize("encryption", [None, KEYS], ids=["plain", "sealed"])
 async def test_no_planted_secret_is_told_anywhere(
+    encryption: str | None,
     stack: Stack,
     settings: Settings,
     company_id: str,
@@ -217,6 +223,7 @@ async def test_no_planted_secret_is_told_anywhere(
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
     loop.slow_callback_duration = 0.0  # asyncio tells of every step that it takes
+    settings = replace(settings, encryption=encryption)
     rest = open_rest(settings)
     try:
         auth = await use_everything(rest, settings, company_id, tmp_path, overheard)
