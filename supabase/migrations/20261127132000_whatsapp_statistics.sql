@@ -387,6 +387,10 @@ begin
     left join public.whatsapp_company_statistics s on s.company_id = w.company_id
     -- A write may be committed a moment after the time by which it had to be there.
     where w.last > coalesce(s.counted_at, clock_timestamp() - interval '1 hour') - interval '10 seconds'
+      -- Of a company that holds nothing there is nothing to count, and many of them would be in the way.
+      and (s.company_id is not null
+        or exists (select from public.whatsapp_auth a where a.company_id = w.company_id)
+        or exists (select from public.whatsapp_keys k where k.company_id = w.company_id))
     order by s.counted_at nulls first
     limit p_companies + 1
   ) c;

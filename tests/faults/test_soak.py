@@ -1,4 +1,4 @@
-"""A day of ten seconds: companies change hands, nothing is lost, and what grows is told."""
+"""A day of some seconds: companies change hands, nothing is lost, and what grows is told."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def own_stack(local_stack: LocalStack) -> Iterator[LocalStack]:
 
 
 async def test_every_owner_finds_what_the_last_one_stored(own_stack: LocalStack) -> None:
-    soak = Soak(own_stack, 6, {"begun": time.time(), "day": 10.0, "messages": 60.0})
+    soak = Soak(own_stack, 6, {"begun": time.time(), "day": 16.0, "messages": 240.0})
     await soak.run()
     assert soak.violations == []
     # It was a day: there were messages, and all processes had companies of their own.
@@ -34,7 +34,7 @@ async def test_every_owner_finds_what_the_last_one_stored(own_stack: LocalStack)
 
 
 async def test_an_owner_that_does_not_find_it_is_told(own_stack: LocalStack) -> None:
-    soak = Soak(own_stack, 2, {"begun": time.time(), "day": 10.0, "messages": 60.0})
+    soak = Soak(own_stack, 2, {"begun": time.time(), "day": 16.0, "messages": 240.0})
     with psycopg.connect(own_stack.db_url, autocommit=True) as db:
         db.execute(
             "create function set_back() returns trigger language plpgsql as $$ begin "

@@ -14,6 +14,7 @@ import pytest
 
 from devstack import LocalStack
 from faults.storm import Report, epoch
+from tests.length import LENGTH
 
 SECONDS = 8.0
 PROJECT = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, logger="supabase_auth_state")
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", range(1, 1 + round(LENGTH)))
 def test_the_promises_hold_while_requests_and_servers_fail(
     own_stack: LocalStack, number: int
 ) -> None:

@@ -97,6 +97,21 @@ async def test_what_is_written_is_counted_at_the_next_refresh(rest: Rest, db: An
     assert again == {"refreshed": False, "counted": 0, "left": False}
 
 
+async def test_companies_that_hold_nothing_keep_no_other_from_being_counted(
+    rest: Rest, db: Any
+) -> None:
+    await statistics.recount(rest)
+    db.execute(
+        "insert into whatsapp_writers (company_id, writer, commit_no, lands_until) "
+        "select 'b' || n, '0a', 1, now() from generate_series(1, 600) n"
+    )
+    async with use_supabase_auth_state("c1", client=rest, lease=True) as auth:
+        await auth.keys.set({"session": {"a": {"b": "c"}}})
+    await statistics.refresh(rest, every=0)
+    page = await statistics.read_companies(rest)
+    assert [company["company_id"] for company in page["companies"]] == ["c1"]
+
+
 async def test_a_count_of_all_corrects_what_no_refresh_sees(rest: Rest, db: Any) -> None:
     plant(db, 7, 6)
     assert await statistics.recount(rest, companies=2)

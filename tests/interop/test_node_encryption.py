@@ -45,9 +45,9 @@ def values(db: Any, company_id: str) -> list[Any]:
 
 @pytest.mark.parametrize(("sample", "version"), [("v7-small", 7), ("v6-small", 6)])
 async def test_what_python_sealed_is_opened_by_node(
-    alice: Account, company_id: str, sealed: Settings, sample: str, version: int
+    alice: Account, company_id: str, sealed: Settings, sample: str, version: int, tmp_path: Path
 ) -> None:
-    await import_folder(BAILEYS / sample, company_id, settings=sealed)
+    await import_folder(BAILEYS / sample, company_id, settings=sealed, backup_dir=tmp_path)
     await alice.open("supabase", company=company_id, version=version, encryption=K1)
     creds = json.loads((BAILEYS / sample / "creds.json").read_text())
     assert await alice.call("creds") == creds

@@ -20,6 +20,7 @@ from supabase_auth_state.errors import (
     StoreUnavailable,
 )
 from supabase_auth_state.pool.session_pool import SessionPool
+from tests.length import LENGTH
 from tests.unit.simulated_pool import Database, Factory, Session, World, gate, idle, new_world
 
 
@@ -629,7 +630,7 @@ class Storm:
             self._auths[company_id].lease.lost.set()
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(round(6 * LENGTH)))
 async def test_in_any_storm_a_company_has_one_session_at_most_and_nothing_is_left(
     world: World, seed: int
 ) -> None:
