@@ -26,8 +26,8 @@ test: setup ## Run every test against real servers, on all cores; ARGS="-k lease
 	$(BIN)/pytest -n auto $(ARGS)
 
 .PHONY: matrix
-matrix: setup ## Run the unit tests on every Python that is here, and on other event loops
-	$(BIN)/python -m tests.matrix
+matrix: setup ## Run the unit tests on the oldest and the newest Python and other event loops; ARGS="--all" on all
+	$(BIN)/python -m tests.matrix $(ARGS)
 
 .PHONY: pgtap
 pgtap: setup ## Run supabase/tests by psql and pgTAP, as `supabase test db` does; needs Debian and psql
