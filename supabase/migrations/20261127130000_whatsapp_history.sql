@@ -90,16 +90,24 @@ as $$
     (select max(q.version) from public.whatsapp_quarantine q where q.company_id = p_company_id))
 $$;
 
--- What tells linked devices apart, or null where that is not known: the hash that sealed creds have beside the box.
-create function public.whatsapp_device_of(p_creds jsonb)
-returns text
+-- Whether two creds are those of one linked device, sealed or not; null where one of them does not say.
+create function public.whatsapp_same_device(p_one jsonb, p_other jsonb)
+returns boolean
 language sql
-immutable parallel safe
+immutable
 set search_path = ''
 as $$
-  select case when p_creds ? '$sealed' then p_creds ->> 'device'
-    else encode(sha256(convert_to((p_creds ->> 'registrationId') || ':' || (
-      p_creds -> 'signedIdentityKey' -> 'public' ->> 'data'), 'UTF8')), 'base64') end
+  select case
+    when p_one ? '$sealed' or p_other ? '$sealed' then (
+      select case when count(d.device) = 2 then count(distinct d.device) = 1 end
+      from (
+        select case when c.creds ? '$sealed' then c.creds ->> 'device' else encode(sha256(convert_to(
+          (c.creds ->> 'registrationId') || ':' || (c.creds -> 'signedIdentityKey' -> 'public' ->> 'data'), 'UTF8')), 'base64') end as device
+        from unnest(array[p_one, p_other]) as c (creds)
+      ) d)
+    else p_one -> 'registrationId' = p_other -> 'registrationId'
+      and p_one -> 'signedIdentityKey' -> 'public' = p_other -> 'signedIdentityKey' -> 'public'
+  end
 $$;
 
 -- Keeps the creds that are replaced or deleted, whoever does it. The row is locked, so versions are counted one
@@ -133,9 +141,11 @@ begin
 end
 $$;
 
+-- Creds that are only sealed otherwise (20261127131000) are no version.
 create trigger whatsapp_auth_80_keep_replaced
   after update on public.whatsapp_auth
-  for each row when (old.creds is distinct from new.creds)
+  for each row when (old.creds is distinct from new.creds
+    and current_setting('whatsapp_auth.reseal', true) is distinct from 'on')
   execute function public.whatsapp_keep_creds();
 create trigger whatsapp_auth_80_keep_deleted
   after delete on public.whatsapp_auth
@@ -231,13 +241,13 @@ stable security definer
 set search_path = ''
 as $$
   with now_stored as (
-    select a.client_family, a.updated_at, public.whatsapp_device_of(a.creds) as device
+    select a.client_family, a.updated_at, a.creds
     from public.whatsapp_auth a where a.company_id = p_company_id
   ), kept as (
     select distinct on (h.version) h.version, 'creds' as kind, 'replaced' as reason, h.client_family, true as creds, 0::bigint as keys,
       pg_column_size(h.creds)::bigint as bytes, h.saved_at, h.replaced_at as kept_at,
       case when h.slot >= 10 then h.replaced_at + interval '7 days' end as until,
-      public.whatsapp_device_of(h.creds) = n.device as same_device
+      public.whatsapp_same_device(h.creds, n.creds) as same_device
     from public.whatsapp_creds_history h
     left join now_stored n on true
     where h.company_id = p_company_id and (h.slot < 10 or h.replaced_at > now() - interval '7 days')
@@ -248,7 +258,7 @@ as $$
         + (select coalesce(sum(pg_column_size(k.value)), 0) from public.whatsapp_quarantine_keys k
           where k.company_id = q.company_id and k.version = q.version) as bytes,
       q.saved_at, q.removed_at as kept_at, q.until,
-      public.whatsapp_device_of(q.creds) = n.device as same_device
+      public.whatsapp_same_device(q.creds, n.creds) as same_device
     from public.whatsapp_quarantine q
     left join now_stored n on true
     where q.company_id = p_company_id and q.until > now()
@@ -282,8 +292,7 @@ begin
     if found then
       if exists (
           select from public.whatsapp_auth a where a.company_id = p_company_id
-            and (a.client_family <> v_kept.client_family
-              or public.whatsapp_device_of(a.creds) <> public.whatsapp_device_of(v_kept.creds))) then
+            and (a.client_family <> v_kept.client_family or not public.whatsapp_same_device(a.creds, v_kept.creds))) then
         raise exception 'whatsapp history: version % of company % is another linked device', p_version, p_company_id
           using errcode = 'PT409', hint = 'Its keys would not be there. Restore a whole company from the quarantine instead.';
       end if;
@@ -322,7 +331,7 @@ $$;
 -- 5. Removing every trace -----------------------------------------------------------------------------------
 
 -- Deletes all that is stored of a company: rows, history, quarantine, pause. Returns the receipt. What orders
--- requests stays until forget_whatsapp_company.
+-- requests stays until forget_whatsapp_company (20261127135000).
 create function public.erase_whatsapp_company(p_company_id text)
 returns jsonb
 language plpgsql
@@ -338,52 +347,6 @@ begin
     delete from public.whatsapp_pauses p where p.company_id = p_company_id;
   end if;
   return public.whatsapp_receipt(p_company_id);
-end
-$$;
-
--- Removes the lease and the numbers of writers of an erased company, once none of their requests can land any more,
--- and counts what is left in every table: {"company_id": …, "left": {table: rows, …}, "lands_until": …}. A company that
--- has rows, or an owner, is left as it is. The last token and epoch live on without its name: in a row for all erased
--- companies, above which those of a company that begins anew are counted. So no token is ever given twice, and a process that was
--- frozen while its company was erased stays refused.
-create function public.forget_whatsapp_company(p_company_id text)
-returns jsonb
-language plpgsql
-volatile security definer
-set search_path = ''
-as $$
-declare
-  v_lease record;
-  v_until timestamptz;
-begin
-  select l.* into v_lease from public.whatsapp_leases l where l.company_id = p_company_id for update;
-  select max(w.lands_until) into v_until from public.whatsapp_writers w where w.company_id = p_company_id;
-  if v_lease.owner is null and coalesce(v_until, '-infinity') < clock_timestamp()
-    and p_company_id <> 'supabase-auth-state/erased'
-    and not exists (select from public.whatsapp_auth a where a.company_id = p_company_id)
-    and not exists (select from public.whatsapp_keys k where k.company_id = p_company_id)
-    and not exists (select from public.whatsapp_creds_history h where h.company_id = p_company_id)
-    and not exists (select from public.whatsapp_quarantine q where q.company_id = p_company_id) then
-    if v_lease.token > 0 or v_lease.epoch > 0 then
-      insert into public.whatsapp_leases as l (company_id, token, epoch)
-      values ('supabase-auth-state/erased', v_lease.token, v_lease.epoch + 1)
-      on conflict (company_id) do update
-      set token = greatest(l.token, excluded.token), epoch = greatest(l.epoch, excluded.epoch);
-    end if;
-    delete from public.whatsapp_writers w where w.company_id = p_company_id;
-    delete from public.whatsapp_leases l where l.company_id = p_company_id;
-    v_until := null;
-  end if;
-  return jsonb_build_object('company_id', p_company_id, 'lands_until', extract(epoch from v_until),
-    'time', extract(epoch from clock_timestamp()), 'left', jsonb_build_object(
-      'whatsapp_auth', (select count(*) from public.whatsapp_auth a where a.company_id = p_company_id),
-      'whatsapp_keys', (select count(*) from public.whatsapp_keys k where k.company_id = p_company_id),
-      'whatsapp_creds_history', (select count(*) from public.whatsapp_creds_history h where h.company_id = p_company_id),
-      'whatsapp_quarantine', (select count(*) from public.whatsapp_quarantine q where q.company_id = p_company_id),
-      'whatsapp_quarantine_keys', (select count(*) from public.whatsapp_quarantine_keys k where k.company_id = p_company_id),
-      'whatsapp_pauses', (select count(*) from public.whatsapp_pauses p where p.company_id = p_company_id),
-      'whatsapp_leases', (select count(*) from public.whatsapp_leases l where l.company_id = p_company_id),
-      'whatsapp_writers', (select count(*) from public.whatsapp_writers w where w.company_id = p_company_id)));
 end
 $$;
 
@@ -548,16 +511,16 @@ $$;
 -- 8. Access -------------------------------------------------------------------------------------------------
 
 -- Granted to no role: triggers and functions run them as their owner.
-revoke all on function public.whatsapp_next_version(text), public.whatsapp_device_of(jsonb), public.whatsapp_keep_creds(), public.whatsapp_into_quarantine(text, text, boolean, bigint),
+revoke all on function public.whatsapp_next_version(text), public.whatsapp_same_device(jsonb, jsonb), public.whatsapp_keep_creds(), public.whatsapp_into_quarantine(text, text, boolean, bigint),
   public.whatsapp_above_erased()
   from public, anon, authenticated, service_role;
 revoke all on function public.whatsapp_history(text), public.restore_whatsapp_version(text, bigint), public.erase_whatsapp_company(text),
-  public.forget_whatsapp_company(text), public.note_whatsapp_pause(text, int, text, float8, text, text),
+  public.note_whatsapp_pause(text, int, text, float8, text, text),
   public.whatsapp_pauses_of(text, jsonb, text), public.reinstate_whatsapp_company(text, text),
   public.whatsapp_empty_quarantine(int), public.cleanup_expired_whatsapp_keys(int)
   from public, anon, authenticated;
 grant execute on function public.whatsapp_history(text), public.restore_whatsapp_version(text, bigint), public.erase_whatsapp_company(text),
-  public.forget_whatsapp_company(text), public.note_whatsapp_pause(text, int, text, float8, text, text),
+  public.note_whatsapp_pause(text, int, text, float8, text, text),
   public.whatsapp_pauses_of(text, jsonb, text), public.reinstate_whatsapp_company(text, text),
   public.whatsapp_empty_quarantine(int), public.cleanup_expired_whatsapp_keys(int)
   to service_role;

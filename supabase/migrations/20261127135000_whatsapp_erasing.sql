@@ -1,8 +1,12 @@
--- Erasing a company (20261127130000) also removes what the statistics (20261127132000) keep of it.
+-- Forgetting a company that was erased (20261127130000), with what the statistics (20261127132000) keep of it.
 -- Works with supabase-auth-state 0.4.
 
--- As before, and without the company's owners of the past and its counters.
-create or replace function public.forget_whatsapp_company(p_company_id text)
+-- Removes the lease and the numbers of writers of an erased company, once none of their requests can land any more,
+-- and counts what is left in every table: {"company_id": …, "left": {table: rows, …}, "lands_until": …}. A company that
+-- has rows, or an owner, is left as it is. The last token and epoch live on without its name: in a row for all erased
+-- companies, above which those of a company that begins anew are counted. So no token is ever given twice, and a process that was
+-- frozen while its company was erased stays refused.
+create function public.forget_whatsapp_company(p_company_id text)
 returns jsonb
 language plpgsql
 volatile security definer
@@ -47,3 +51,8 @@ begin
       'whatsapp_writers', (select count(*) from public.whatsapp_writers w where w.company_id = p_company_id)));
 end
 $$;
+
+revoke all on function public.forget_whatsapp_company(text) from public, anon, authenticated;
+grant execute on function public.forget_whatsapp_company(text) to service_role;
+
+notify pgrst, 'reload schema';

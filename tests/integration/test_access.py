@@ -156,7 +156,6 @@ INSIDE: dict[str, dict[str, Any]] = {
     "whatsapp_take_statistics": {},
     "whatsapp_next_companies": {"p_after": "", "p_limit": 1},
     "whatsapp_next_version": {"p_company_id": "c"},
-    "whatsapp_device_of": {"p_creds": {}},
     "whatsapp_into_quarantine": {"p_company_id": "c", "p_reason": "r", "p_keep_creds": False},
 }
 """What the guard and the history are made of: granted to no role."""

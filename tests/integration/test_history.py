@@ -385,7 +385,9 @@ async def test_sealing_creds_anew_is_no_version(
     async with await open_auth() as auth:
         await save(auth, 31)
         device = db.execute(
-            "select whatsapp_device_of(creds) from whatsapp_auth where company_id = %s",
+            "select encode(sha256(convert_to((creds ->> 'registrationId') || ':' || "
+            "(creds -> 'signedIdentityKey' -> 'public' ->> 'data'), 'UTF8')), 'base64') "
+            "from whatsapp_auth where company_id = %s",
             [company_id],
         ).fetchone()
     assert len((await read_history(company_id, client=rest)).versions) == 1
