@@ -300,10 +300,9 @@ class Company:
         self._line_of: dict[Recorded, Line] = {}
         self._crashed: list[asyncio.Task[None]] = []
 
-    async def run(self, clients: int, seconds: float) -> None:
-        """Let clients work for so long."""
-        until = asyncio.get_running_loop().time() + seconds
-        await asyncio.gather(*(self._client(number, until) for number in range(clients)))
+    async def run(self, clients: int, goes_on: Callable[[], bool]) -> None:
+        """Let clients work for as long as it goes on."""
+        await asyncio.gather(*(self._client(number, goes_on) for number in range(clients)))
 
     async def check(self) -> str | None:
         """Wait for what is late, look at the tables and say what is wrong, if anything is."""
@@ -318,19 +317,18 @@ class Company:
             self.history.problems += [f"{name} is stored plain" for name in found]
         return self.history.wrong()
 
-    async def _client(self, number: int, until: float) -> None:
-        loop = asyncio.get_running_loop()
+    async def _client(self, number: int, goes_on: Callable[[], bool]) -> None:
         life = 0
-        while loop.time() < until:
+        while goes_on():
             life += 1
             recorded = await self._begin(f"client {number}.{life}")
             lease = self._chance.choice(self._kind.leases)
             while not await recorded.open(lease=lease, lease_ttl=self._kind.lease_ttl):
                 await asyncio.sleep(self._chance.uniform(0.05, 0.3))
-                if loop.time() >= until:
+                if not goes_on():
                     return
             for _ in range(self._chance.randint(5, 60)):
-                if loop.time() >= until:
+                if not goes_on():
                     break
                 await self._calls(recorded)
             if self._chance.random() < 0.3:
@@ -426,7 +424,7 @@ async def epoch(
         report: what is added to.
         seed: decides everything, with the number.
         number: the epoch, from 1.
-        seconds: how long clients work.
+        seconds: how long clients work at least; until every server works again.
         companies: how many there are.
         servers: whether servers are disturbed too.
     """
@@ -440,8 +438,14 @@ async def epoch(
 
         all_companies = [new_company(KINDS[n % len(KINDS)]) for n in range(companies)]
         chaos = Chaos(stack, random.Random(chance.random()))
-        working = [company.run(3, seconds) for company in all_companies]
-        await asyncio.gather(*working, *([chaos.run(seconds - 1)] if servers else []))
+        until = asyncio.get_running_loop().time() + seconds
+        disturbing = asyncio.ensure_future(chaos.run(seconds - 1 if servers else 0))
+
+        def goes_on() -> bool:
+            return not disturbing.done() or asyncio.get_running_loop().time() < until
+
+        working = [company.run(3, goes_on) for company in all_companies]
+        await asyncio.gather(disturbing, *working)
         report.servers += chaos.done
         for company in all_companies:
             trace = await company.check()
