@@ -513,7 +513,8 @@ def test_statistics_count_what_is_there(run: Command, sample: Sample, company_id
     assert stats["by_type"].keys() >= {"session", "pre-key", "lid-mapping"}
     shown = run("stats")
     assert shown.code == 0
-    assert shown.out.splitlines()[2].split() == ["type", "keys", "size", "expired"]
+    # Above the table are lines about sealed rows, if another test has stored some.
+    assert ["type", "keys", "size", "expired"] in [line.split() for line in shown.out.splitlines()]
 
 
 def test_the_dashboard_shows_companies_and_their_owners_and_no_secrets(
