@@ -306,7 +306,9 @@ function sealed(company, { seals, byId }, codec) {
 		const device = type === 'creds' && !id ? deviceOf(stored) : ''
 		const place = placeOf(type, id, seals, device)
 		const box = sealBox(/** @type {Buffer} */ (byId.get(seals)), place, Buffer.from(JSON.stringify(stored)))
-		return { $sealed: seals, v: 1, ...(device && { device }), box: box.toString('base64') }
+		// Clients before 0.4, which know nothing of this, refuse creds whose noiseKey is no key pair.
+		const spoilt = type === 'creds' && !id ? { noiseKey: 'sealed', ...(device && { device }) } : {}
+		return { $sealed: seals, v: 1, ...spoilt, box: box.toString('base64') }
 	}
 
 	/** @param {string} type @param {string} id @param {any} stored */
@@ -524,9 +526,10 @@ class Company {
 
 	/** @param {Commit | undefined} commit @param {number} deadline @returns {Record<string, string>} */
 	#headers(commit, deadline) {
-		if (!commit) return {}
+		const knows = { 'x-whatsapp-knows': 'sealed' }
+		if (!commit) return knows
 		const until = ((deadline + this.#ahead) / 1000).toFixed(3)
-		return { ...commit.headers, 'x-whatsapp-commit': commit.number, 'x-whatsapp-deadline': until }
+		return { ...knows, ...commit.headers, 'x-whatsapp-commit': commit.number, 'x-whatsapp-deadline': until }
 	}
 
 	/** @param {string | number | undefined} time of the database, in seconds since 1970 */

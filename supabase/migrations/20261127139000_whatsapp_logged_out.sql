@@ -1,5 +1,5 @@
 -- A company that WhatsApp has logged out goes into quarantine, and nothing new is stored for it before a person says so;
--- pauses grow for all machines; and erasing looks into every table.
+-- pauses grow for all machines; erasing looks into every table; and sealed values are given only to who knows them.
 -- Works with supabase-auth-state 0.4; what earlier clients write for a company that was logged out is refused.
 
 -- 1. Logging out ---------------------------------------------------------------------------------------------
@@ -299,7 +299,116 @@ begin
 end
 $$;
 
--- 4. Access --------------------------------------------------------------------------------------------------
+-- 4. Sealed values are given to who knows them --------------------------------------------------------------
+
+-- Clients before 0.4 would take a sealed value for a session. Those that know sealed values say so in the header
+-- x-whatsapp-knows, whether they have the key or not; others get an error. What is no request of the API's passes.
+create function public.whatsapp_to_who_knows(p_company_id text, p_found json)
+returns json
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if nullif(current_setting('request.headers', true), '')::json ->> 'x-whatsapp-knows' is distinct from 'sealed'
+    and nullif(current_setting('request.headers', true), '') is not null
+    and position('"$sealed": "' in p_found::text) > 0 then
+    raise exception 'whatsapp sealing: values of company % are sealed, and this client does not know such values', p_company_id
+      using errcode = 'PT409', hint = 'Use version 0.4 or later, with the key.';
+  end if;
+  return p_found;
+end
+$$;
+
+-- As before, by way of that function.
+create or replace function public.read_whatsapp_keys(p_company_id text, p_keys jsonb)
+returns public."application/vnd.whatsapp-keys+json"
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_type text;
+  v_found json;
+begin
+  if current_setting('transaction_read_only') = 'off' then
+    for v_type in select p.key_type from public.whatsapp_key_policies p where p_keys ? p.key_type loop
+      perform public.whatsapp_touch_keys(p_company_id, v_type, p_keys -> v_type);
+    end loop;
+  end if;
+
+  -- An array of ids is one descent into the index for all of them; a join plans worse (measured: 1.0 ms
+  -- against 3.9 ms for 100 values).
+  select json_object_agg(w.key_type, f.found) filter (where f.found is not null) into v_found
+  from jsonb_each(p_keys) as w (key_type, ids)
+  cross join lateral (
+    select json_object_agg(k.key_id, k.value) as found
+    from public.whatsapp_keys k
+    where k.company_id = p_company_id and k.key_type = w.key_type
+      and k.key_id = any (array(select jsonb_array_elements_text(w.ids)))
+  ) as f;
+  return public.whatsapp_to_who_knows(p_company_id, coalesce(v_found, '{}'::json));
+end
+$$;
+
+create or replace function public.list_whatsapp_keys(p_company_id text, p_after jsonb default null, p_limit int default 1000)
+returns json
+language sql
+stable
+set search_path = ''
+as $$
+  select public.whatsapp_to_who_knows(p_company_id, coalesce(json_agg(json_build_array(w.key_type, w.key_id, w.value,
+      extract(epoch from w.updated_at), extract(epoch from w.expires_at)) order by w.key_type, w.key_id), '[]'::json))
+  from (
+    select p.*, sum(pg_column_size(p.value)) over (order by p.key_type, p.key_id) - pg_column_size(p.value) as bytes_before
+    from (
+      select k.key_type, k.key_id, k.value, k.updated_at, k.expires_at
+      from public.whatsapp_keys k
+      where k.company_id = p_company_id
+        and (k.key_type, k.key_id) > (coalesce(p_after ->> 0, ''), coalesce(p_after ->> 1, ''))
+      order by k.key_type, k.key_id
+      limit p_limit
+    ) p
+  ) w
+  where w.bytes_before < 4194304
+$$;
+
+create or replace function public.warm_whatsapp_keys(p_company_id text, p_bytes int default 8388608)
+returns public."application/vnd.whatsapp-keys+json"
+language sql
+stable
+set search_path = ''
+as $$
+  select public.whatsapp_to_who_knows(p_company_id, coalesce(json_object_agg(t.key_type, t.found), '{}'::json))::public."application/vnd.whatsapp-keys+json"
+  from (
+    select h.key_type, json_object_agg(h.key_id, h.value) as found
+    from (
+      select k.key_type, k.key_id, k.value,
+        sum(pg_column_size(k.value)) over (order by k.updated_at desc, k.key_type, k.key_id) as bytes
+      from public.whatsapp_keys k
+      where k.company_id = p_company_id and (k.expires_at is null or k.expires_at > now() + interval '1 day')
+    ) h
+    where h.bytes <= p_bytes
+    group by h.key_type
+  ) t
+$$;
+
+create or replace function public.list_whatsapp_company(p_company_id text, p_after jsonb default null, p_limit int default 1000)
+returns json
+language sql
+stable
+set search_path = ''
+as $$
+  select json_build_object(
+    'company_id', p_company_id,
+    'keys', public.list_whatsapp_keys(p_company_id, p_after, p_limit),
+    'auth', (
+      select public.whatsapp_to_who_knows(p_company_id,
+        json_build_array(a.creds, a.client_family, extract(epoch from a.created_at), extract(epoch from a.updated_at)))
+      from public.whatsapp_auth a where a.company_id = p_company_id))
+$$;
+
+-- 5. Access --------------------------------------------------------------------------------------------------
 
 revoke all on function public.whatsapp_enter(text), public.whatsapp_refuse_logged_out(), public.whatsapp_put_back(text, bigint),
   public.whatsapp_forget_name(text), public.whatsapp_rows_of(text)
@@ -310,5 +419,7 @@ revoke all on function public.log_out_whatsapp_company(text, int, text, text), p
 grant execute on function public.log_out_whatsapp_company(text, int, text, text), public.restore_whatsapp_version(text, bigint),
   public.note_whatsapp_pause(text, int, text, float8, text, text, int)
   to service_role;
+revoke all on function public.whatsapp_to_who_knows(text, json) from public, anon, authenticated;
+grant execute on function public.whatsapp_to_who_knows(text, json) to service_role;
 
 notify pgrst, 'reload schema';

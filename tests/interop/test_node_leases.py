@@ -10,7 +10,7 @@ import pytest
 
 from supabase_auth_state import (
     CompanyQuarantined,
-    Rest,
+    Settings,
     restore_version,
     use_supabase_auth_state,
 )
@@ -67,7 +67,7 @@ async def test_a_second_process_is_refused_until_the_first_closes(
 
 
 async def test_a_device_that_node_has_logged_out_is_kept_and_no_new_one_is_made(
-    alice: Account, rival: Account, rest: Rest, db: Any, company_id: str
+    alice: Account, rival: Account, settings: Settings, db: Any, company_id: str
 ) -> None:
     created = await alice.open("supabase", company=company_id, lease=True)
     await alice.call("set", data=WRITE)
@@ -78,9 +78,9 @@ async def test_a_device_that_node_has_logged_out_is_kept_and_no_new_one_is_made(
             await rival.open("supabase", company=company_id, lease=lease)
         assert refused.value.code == "LOGGED_OUT"
     with pytest.raises(CompanyQuarantined):
-        await use_supabase_auth_state(company_id, client=rest)
+        await use_supabase_auth_state(company_id, settings=settings)
     assert count_keys(db, company_id) == 0
-    await restore_version(company_id, client=rest)
+    await restore_version(company_id, settings=settings)
     assert await rival.open("supabase", company=company_id, lease=True) == created
     assert count_keys(db, company_id) == 1
 
