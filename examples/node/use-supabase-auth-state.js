@@ -54,6 +54,7 @@ const PREFER = 'resolution=merge-duplicates,return=minimal'
  * - `NOT_FOUND`: the company is not stored, and `create` is false
  * - `UNFINISHED_IMPORT`: the company has keys and no creds; run the import again
  * - `ROLLED_BACK`: the database was set back to an earlier moment; stop before sessions are damaged
+ * - `LOGGED_OUT`: WhatsApp has logged the company out, and nothing is stored for it until it is reinstated or restored
  * - `LEASE_HELD`, `LEASE_LOST`: another process owns the company
  * - `CLOSED`: a write after `close()`
  */
@@ -71,7 +72,7 @@ export class AuthStateError extends Error {
  *
  * @param {string} companyId
  * @param {Options} [options]
- * @returns {Promise<{ state: AuthenticationState, saveCreds: () => Promise<void>, close: () => Promise<void> }>}
+ * @returns {Promise<{ state: AuthenticationState, saveCreds: () => Promise<void>, logOut: () => Promise<void>, close: () => Promise<void> }>}
  */
 export async function useSupabaseAuthState(companyId, options = {}) {
 	if (!companyId) throw new AuthStateError('CONFIGURATION', 'a company id is needed')
@@ -87,6 +88,9 @@ export async function useSupabaseAuthState(companyId, options = {}) {
 	if (options.lease) writer.lease = await Lease.acquire(company, writer, options)
 	try {
 		let found = await company.loadCreds()
+		if (!found.creds && found.logged_out) {
+			throw new AuthStateError('LOGGED_OUT', `${company} was logged out: reinstate it to link a new device, or restore it`)
+		}
 		if (!found.creds && !found.has_keys) {
 			if (options.create === false) throw new AuthStateError('NOT_FOUND', `${company} is not in the database`)
 			writer.epoch = found.epoch
@@ -100,7 +104,9 @@ export async function useSupabaseAuthState(companyId, options = {}) {
 		const creds = codec.decode('creds', '', found.creds)
 		const { saveBehind, ...keys } = makeKeyStore(company, writer, codec)
 		const saveCreds = async () => saveBehind(codec.encode('creds', '', creds))
-		return { state: { creds, keys }, saveCreds, close }
+		// After DisconnectReason.loggedOut: into quarantine with all of it, until a person decides.
+		const logOut = async () => writer.logOut()
+		return { state: { creds, keys }, saveCreds, logOut, close }
 	} catch (error) {
 		await close().catch(() => {}) // the first error is the one to tell
 		throw error
@@ -325,7 +331,9 @@ function sealed(company, { seals, byId }, codec) {
 		const device = type === 'creds' && !id ? deviceOf(stored) : ''
 		const place = placeOf(type, id, seals, device)
 		const box = sealBox(/** @type {Buffer} */ (byId.get(seals)), place, Buffer.from(JSON.stringify(stored)))
-		return { $sealed: seals, v: 1, ...(device && { device }), box: box.toString('base64') }
+		// Clients before 0.4, which know nothing of this, refuse creds whose noiseKey is no key pair.
+		const spoilt = type === 'creds' && !id ? { noiseKey: 'sealed', ...(device && { device }) } : {}
+		return { $sealed: seals, v: 1, ...spoilt, box: box.toString('base64') }
 	}
 
 	/** @param {string} type @param {string} id @param {any} stored */
@@ -543,9 +551,10 @@ class Company {
 
 	/** @param {Commit | undefined} commit @param {number} deadline @returns {Record<string, string>} */
 	#headers(commit, deadline) {
-		if (!commit) return {}
+		const knows = { 'x-whatsapp-knows': 'sealed' }
+		if (!commit) return knows
 		const until = ((deadline + this.#ahead) / 1000).toFixed(3)
-		return { ...commit.headers, 'x-whatsapp-commit': commit.number, 'x-whatsapp-deadline': until }
+		return { ...knows, ...commit.headers, 'x-whatsapp-commit': commit.number, 'x-whatsapp-deadline': until }
 	}
 
 	/** @param {string | number | undefined} time of the database, in seconds since 1970 */
@@ -578,7 +587,12 @@ class Company {
 		const ours = sqlstate.startsWith('PT')
 		const why = { 25006: ': the database is read-only', 53100: ': its disk is full' }[sqlstate] ?? (isReplica(error) ? ': this is a replica' : '')
 		const reason = ours ? error.message : error ? `HTTP ${status} ${sqlstate}`.trim() + why : `no answer of PostgREST (HTTP ${status})`
-		const kinds = { 'whatsapp lease:': 'LEASE_HELD', 'whatsapp restore:': 'ROLLED_BACK', 'whatsapp sealing:': 'SEALED' }
+		const kinds = {
+			'whatsapp lease:': 'LEASE_HELD',
+			'whatsapp logout:': 'LOGGED_OUT',
+			'whatsapp restore:': 'ROLLED_BACK',
+			'whatsapp sealing:': 'SEALED'
+		}
 		const kind = Object.entries(kinds).find(([start]) => ours && reason.startsWith(start))?.[1]
 		return new AuthStateError(kind ?? code, `${this}: ${what} failed: ${reason}`)
 	}
@@ -648,6 +662,12 @@ class Writer {
 		await this.#write(commit => this.#receipt('clear_whatsapp_keys', commit))
 	}
 
+	/** Creds and keys go into quarantine, and nothing is stored for the company before a person says so. */
+	async logOut() {
+		const noted = { p_code: 401, p_reason: 'logged out', p_noted_by: `${hostname()}/${this.id}` }
+		await this.#write(commit => this.#receipt('log_out_whatsapp_company', commit, noted))
+	}
+
 	/**
 	 * After a write whose outcome is unknown: none of the earlier writes is executed after this. A
 	 * writer that is refused cannot have an earlier write executed either.
@@ -689,11 +709,11 @@ class Writer {
 		return this.#write(commit => this.#company.request(what, upsert, isStored, { commit }), after)
 	}
 
-	/** @param {string} name @param {Commit} commit */
-	#receipt(name, commit) {
+	/** @param {string} name @param {Commit} commit @param {object} [args] */
+	#receipt(name, commit, args = {}) {
 		const isReceipt = (/** @type {Answer} */ { status, data }) =>
 			status === 200 && data?.company_id === this.#company.id && data.commit === commit.number
-		return this.#company.rpc(name, {}, isReceipt, { commit })
+		return this.#company.rpc(name, args, isReceipt, { commit })
 	}
 
 	/**
