@@ -195,7 +195,7 @@ async def looks(stack: LocalStack, rest: Rest, companies: int) -> None:
 async def pages(rest: Rest) -> None:
     """Print how long each page of the dashboard takes, from its own server."""
     port, stopping = asyncio.get_running_loop().create_future(), asyncio.Event()
-    dashboard = Dashboard(rest, Access(), load_alert_config(None), "", "measured")
+    dashboard = Dashboard(rest, rest, Access(), load_alert_config(None), "", "measured")
     serving = asyncio.ensure_future(
         serve_dashboard(dashboard, stopping, host="127.0.0.1", port=0, on_port=port.set_result)
     )
@@ -265,9 +265,8 @@ async def counting(stack: LocalStack, rest: Rest) -> None:
     Each round sets the same number of times without counting, during one refresh and with
     triggers, in an order that changes. What a refresh costs is the difference within a round.
     """
-    print(
-        f"\n{PAIRS} rounds; medians and their 95 % intervals\n\n| | set 1 | set 100 |\n| --- | ---: | ---: |"
-    )
+    print(f"\n{PAIRS} rounds; medians and their 95 % intervals\n")
+    print("| | set 1 | set 100 |\n| --- | ---: | ---: |")
     columns = []
     async with use_supabase_auth_state("measured", client=rest, lease=True) as auth:
         for count, sets in ((1, 20), (100, 8)):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict, cast
 
 from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.rest.timestamps import seconds as _seconds
 
 Sort = Literal["company_id", "bytes", "rows", "last_write", "pre_keys"]
 """By what a page of companies may be sorted."""
@@ -225,6 +226,16 @@ class LeaseRecord(TypedDict):
     acquired_at: float
     released_at: float | None
     taken_from: str | None
+
+
+class RecentLease(LeaseRecord):
+    """A lease in a list of those of all companies.
+
+    Attributes:
+        company_id: the company that was owned.
+    """
+
+    company_id: str
 
 
 class CompanyOverview(Company):
@@ -480,6 +491,55 @@ async def read_pre_key_extremes(
             is_right=_has("low"),
         ),
     )
+
+
+async def read_cleanup_runs(rest: Rest, *, limit: int = 8) -> Sequence[CleanupRun]:
+    """Return the last runs of the clean-up, latest first.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    found = await rest.select(
+        "whatsapp_cleanup_runs",
+        lambda client: (
+            client.from_("whatsapp_cleanup_runs")
+            .select("finished_at,owner,deleted,complete,seconds")
+            .order("finished_at", desc=True)
+            .limit(limit)
+        ),
+    )
+    return [
+        cast("CleanupRun", {**row, "finished_at": _seconds(row["finished_at"])}) for row in found
+    ]
+
+
+async def read_leases(rest: Rest, *, limit: int = 20) -> Sequence[RecentLease]:
+    """Return the leases that were acquired last, of whichever company, latest first.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    found = await rest.select(
+        "whatsapp_lease_history",
+        lambda client: (
+            client.from_("whatsapp_lease_history")
+            .select("company_id,token,owner,acquired_at,released_at,taken_from")
+            .not_.like("company_id", "supabase-auth-state/*")
+            .order("acquired_at", desc=True)
+            .limit(limit)
+        ),
+    )
+    return [
+        cast(
+            "RecentLease",
+            {
+                **row,
+                "acquired_at": _seconds(row["acquired_at"]),
+                "released_at": row["released_at"] and _seconds(row["released_at"]),
+            },
+        )
+        for row in found
+    ]
 
 
 def _has(name: str) -> Any:
