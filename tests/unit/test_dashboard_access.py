@@ -69,3 +69,24 @@ def test_the_cookie_is_of_this_process_and_tells_nothing_of_the_token() -> None:
     assert access.knows_token(TOKEN)
     assert not access.knows_token("")
     assert not Access(None).knows_token("")
+
+
+@pytest.mark.parametrize(
+    ("site", "destination", "shown"),
+    [
+        (None, None, True),
+        ("none", "document", True),
+        ("same-origin", "empty", True),
+        ("cross-site", "document", True),
+        ("cross-site", "empty", False),
+        ("cross-site", "image", False),
+        ("same-site", "iframe", False),
+        ("cross-site", None, False),
+    ],
+)
+def test_a_page_of_another_host_may_only_link_here(
+    site: str | None, destination: str | None, shown: bool
+) -> None:
+    sent = {"sec-fetch-site": site, "sec-fetch-dest": destination}
+    headers = {name: value for name, value in sent.items() if value is not None}
+    assert Access(None).may_be_shown(headers) is shown

@@ -17,6 +17,7 @@ from supabase_auth_state.operations.statistics import Day, LeaseRecord, TypeCoun
 WIDTH = 600
 HEIGHT = 200
 _STEPS = 4
+_DAY = 86400.0
 _MOST_BARS = 8
 _MOST_LEASES = 12
 _THINNEST = 0.6
@@ -85,8 +86,11 @@ def growth_chart(days: Sequence[Day], limit: float) -> LineChart | None:
         for day, size in zip(days, sizes, strict=True)
     ]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    # No day stands twice along the axis.
+    parts = min(max(int((end - start) / _DAY), 1), 3)
     dates = [
-        datetime.fromtimestamp(start + (end - start) * part / 3, timezone.utc) for part in range(4)
+        datetime.fromtimestamp(start + (end - start) * part / parts, timezone.utc)
+        for part in range(parts + 1)
     ]
     change = sizes[-1] - sizes[0]
     return LineChart(
