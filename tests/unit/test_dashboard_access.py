@@ -9,7 +9,6 @@ import pytest
 
 from supabase_auth_state import ConfigurationError
 from supabase_auth_state.cli.web.access import COOKIE, TOKEN_VARIABLE, Access, access_for
-
 from supabase_auth_state.cli.web.serve import listening_socket
 
 TOKEN = "a-token-that-is-long-enough"
