@@ -334,6 +334,35 @@ def test_a_lease_is_released_by_its_button(look: Any, project_db: psycopg.Connec
     project_db.execute("select acquire_whatsapp_lease('company-0007', 'worker-1', 3600)")
 
 
+def test_what_is_the_matter_with_a_company_is_told(
+    look: Any, project_db: psycopg.Connection[Any]
+) -> None:
+    ill = {"company-0901": "set back", "company-0902": "logged out", "company-0903": "replaced"}
+    project_db.execute(
+        "insert into whatsapp_leases (company_id, token, restored_at) "
+        "values ('company-0901', 1, now() - interval '2 h')"
+    )
+    project_db.execute(
+        "insert into whatsapp_pauses (company_id, code, reason, until, noted_by) values "
+        "('company-0902', 401, 'logged out', 'infinity', 'worker-1'), "
+        "('company-0903', 440, 'replaced', now() + interval '2 h', 'worker-1'), "
+        "('company-0904', 402, 'banned', now() - interval '2 h', 'worker-1')"
+    )
+    page: Page = look()
+    page.goto("/companies?search=company-090")
+    for company, words in {**ill, "company-0904": "fine"}.items():
+        expect(page.locator("tbody tr", has_text=company)).to_contain_text(words)
+    for company, words in (
+        ("company-0901", "an owner found 2 h ago that the database had forgotten writes"),
+        ("company-0902", "Logged out (401): pools leave it alone until supabase-auth-state"),
+        ("company-0903", "Replaced (440): pools leave it alone for 2 h"),
+    ):
+        page.goto(f"/company?id={company}")
+        expect(page.locator("#figures .alert")).to_contain_text(words)
+    project_db.execute("delete from whatsapp_pauses")
+    project_db.execute("delete from whatsapp_leases where company_id = 'company-0901'")
+
+
 def test_a_lease_acquired_since_it_was_shown_is_not_ended(
     look: Any, project_db: psycopg.Connection[Any]
 ) -> None:
