@@ -164,6 +164,7 @@ INSIDE: dict[str, dict[str, Any]] = {
     "whatsapp_receipt": {"p_company_id": "c"},
     "whatsapp_count_companies": {"p_companies": []},
     "whatsapp_storage": {},
+    "whatsapp_company_health": {"p_company_id": "c"},
     "whatsapp_take_statistics": {},
     "whatsapp_next_companies": {"p_after": "", "p_limit": 1},
     "whatsapp_next_version": {"p_company_id": "c"},
