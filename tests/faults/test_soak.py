@@ -12,7 +12,10 @@ from devstack import LocalStack
 from soak.__main__ import Soak
 from soak.figures import FIGURES, Sample, judge, table
 from soak.traffic import REFILL, Client, rate
+from tests.length import LENGTH
 
+DAY = 10.0 * LENGTH
+"""Seconds."""
 DATABASE = {"table": 1, "index": 1, "rows": 1, "writers": 1, "dead": 0, "connections": 1}
 
 
@@ -23,7 +26,7 @@ def own_stack(local_stack: LocalStack) -> Iterator[LocalStack]:
 
 
 async def test_every_owner_finds_what_the_last_one_stored(own_stack: LocalStack) -> None:
-    soak = Soak(own_stack, 6, {"begun": time.time(), "day": 16.0, "messages": 240.0})
+    soak = Soak(own_stack, 6, {"begun": time.time(), "day": DAY, "messages": 240.0})
     await soak.run()
     assert soak.violations == []
     # It was a day: there were messages, and all processes had companies of their own.
@@ -34,7 +37,7 @@ async def test_every_owner_finds_what_the_last_one_stored(own_stack: LocalStack)
 
 
 async def test_an_owner_that_does_not_find_it_is_told(own_stack: LocalStack) -> None:
-    soak = Soak(own_stack, 2, {"begun": time.time(), "day": 16.0, "messages": 240.0})
+    soak = Soak(own_stack, 2, {"begun": time.time(), "day": DAY, "messages": 240.0})
     with psycopg.connect(own_stack.db_url, autocommit=True) as db:
         db.execute(
             "create function set_back() returns trigger language plpgsql as $$ begin "
