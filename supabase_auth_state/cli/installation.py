@@ -167,7 +167,9 @@ def check_overview(overview: Overview, *, here: float) -> list[Check]:
 
 def _cleanup(overview: Overview) -> Check:
     run = overview["cleanup"]
-    advice = "run `supabase-auth-state cleanup --schedule`, or `cleanup` from a cron job"
+    advice = (
+        "run `supabase-auth-state cleanup --schedule-in-database`, or `cleanup` from a cron job"
+    )
     if run is None:
         expired = overview["expired"]
         words = f"no run is recorded, and {expired} keys have expired: {advice}"

@@ -152,9 +152,10 @@ def test_a_terminal_shows_how_far_the_import_has_come(
             timeout=BEFORE_DEADLINE,
         )
         seen = shown.read(65_536).decode()
-    assert f"\r{company_id}: reading …" in seen
-    assert "[##############################] 336/336" in seen
-    assert seen.endswith("\r\x1b[K")
+    assert f"{company_id}: writing" in seen
+    assert "336/336" in seen
+    # The line is removed, and the cursor is back.
+    assert seen.endswith("\x1b[?25h\r\x1b[1A\x1b[2K")
 
 
 # What stops an import

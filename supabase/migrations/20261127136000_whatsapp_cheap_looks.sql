@@ -1,0 +1,162 @@
+-- Lists companies and counts owners without a look at every row, so that commands look as cheaply as the dashboard.
+-- Works with supabase-auth-state 0.4; nothing that older versions call is changed.
+
+-- 1. Which companies there are ------------------------------------------------------------------------------
+
+-- The companies after p_after that have creds or keys, in order: {"companies": […], "after": …}. Begin with '' and go
+-- on with "after" until it is null. Of a company one entry of an index is read, however many keys it has.
+create function public.list_whatsapp_companies(p_after text default '', p_limit int default 5000)
+returns jsonb
+language sql
+stable security definer
+set search_path = ''
+-- The next company is found by key, whatever outdated statistics suggest.
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+  with recursive company (company_id, n) as (
+    select coalesce(p_after, '') collate "C", 0
+    union all
+    select x.company_id, c.n + 1
+    from company c
+    cross join lateral (
+      select least(
+        (select a.company_id from public.whatsapp_auth a where a.company_id > c.company_id order by a.company_id limit 1),
+        (select k.company_id from public.whatsapp_keys k where k.company_id > c.company_id order by k.company_id limit 1)
+      ) as company_id
+    ) x
+    where c.n < least(greatest(p_limit, 1), 5000) and x.company_id is not null
+  )
+  select jsonb_build_object(
+    'companies', coalesce(jsonb_agg(c.company_id order by c.company_id) filter (where c.n > 0), '[]'),
+    'after', case when max(c.n) = least(greatest(p_limit, 1), 5000) then max(c.company_id) end)
+  from company c
+$$;
+
+revoke all on function public.list_whatsapp_companies(text, int) from public, anon, authenticated, service_role;
+grant execute on function public.list_whatsapp_companies(text, int) to service_role;
+
+-- 2. A company that has moved is owned by no process --------------------------------------------------------
+
+-- Whether an owner is the mark of a company that has moved to another project, or is on its way from there.
+create function public.whatsapp_is_mark(p_owner text)
+returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+  select coalesce(starts_with(p_owner, 'arriving from ') or starts_with(p_owner, 'moved to '), false)
+$$;
+
+revoke all on function public.whatsapp_is_mark(text) from public, anon, authenticated, service_role;
+
+alter table public.whatsapp_statistics add column rated_at timestamptz;
+
+comment on column public.whatsapp_statistics.rated_at is 'When commits and key_rows were taken, whose differences give the rates.';
+
+create or replace function public.whatsapp_take_statistics()
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_commits bigint := pg_stat_get_tuples_inserted('public.whatsapp_writers'::regclass) + pg_stat_get_tuples_updated('public.whatsapp_writers'::regclass);
+  v_key_rows bigint := pg_stat_get_tuples_inserted('public.whatsapp_keys'::regclass) + pg_stat_get_tuples_updated('public.whatsapp_keys'::regclass)
+    + pg_stat_get_tuples_deleted('public.whatsapp_keys'::regclass);
+  v_minutes float8;
+begin
+  update public.whatsapp_statistics s
+  set refreshed_at = v_now,
+    owned = (select count(*) from public.whatsapp_leases l
+      where l.expires_at > v_now and l.company_id not like 'supabase-auth-state/%' and not public.whatsapp_is_mark(l.owner)),
+    workers = (
+      select coalesce(jsonb_agg(jsonb_build_object('owner', w.owner, 'companies', w.companies, 'since', extract(epoch from w.since),
+        'until', extract(epoch from w.until)) order by w.companies desc, w.owner), '[]')
+      from (
+        select l.owner, count(*) as companies, min(l.acquired_at) as since, min(l.expires_at) as until
+        from public.whatsapp_leases l
+        where l.owner is not null and l.expires_at > v_now and l.company_id not like 'supabase-auth-state/%'
+          and not public.whatsapp_is_mark(l.owner)
+        group by l.owner order by count(*) desc, l.owner limit 1000
+      ) w),
+    commits = case when r.due then v_commits else s.commits end,
+    key_rows = case when r.due then v_key_rows else s.key_rows end,
+    rated_at = case when r.due then v_now else s.rated_at end,
+    -- The database forgets its counts when it recovers from a crash.
+    commits_per_minute = case when not r.due then s.commits_per_minute
+      when v_commits >= s.commits then (v_commits - s.commits) / r.minutes end,
+    key_rows_per_minute = case when not r.due then s.key_rows_per_minute
+      when v_key_rows >= s.key_rows then (v_key_rows - s.key_rows) / r.minutes end
+  from (
+    -- A rate is that of half a minute or more, also when a person has looked a moment ago.
+    select coalesce(v_now >= o.rated_at + interval '30 seconds', true) as due,
+      nullif(extract(epoch from v_now - coalesce(o.rated_at, nullif(o.refreshed_at, '-infinity'))) / 60, 0) as minutes
+    from public.whatsapp_statistics o
+  ) r;
+
+  insert into public.whatsapp_statistics_days (day, taken_at, companies, rows, bytes, creds_bytes, by_type, storage)
+  select (v_now at time zone 'UTC')::date, v_now, s.companies, t.rows, t.bytes, s.creds_bytes, t.by_type, public.whatsapp_storage()
+  from public.whatsapp_statistics s
+  cross join (
+    select coalesce(sum(t.rows), 0) as rows, coalesce(sum(t.bytes), 0) as bytes,
+      coalesce(jsonb_object_agg(t.key_type, jsonb_build_object('rows', t.rows, 'bytes', t.bytes)), '{}') as by_type
+    from public.whatsapp_type_statistics t
+  ) t
+  where s.recounted_at is not null
+  on conflict (day) do update set taken_at = excluded.taken_at, companies = excluded.companies, rows = excluded.rows,
+    bytes = excluded.bytes, creds_bytes = excluded.creds_bytes, by_type = excluded.by_type, storage = excluded.storage;
+
+  delete from public.whatsapp_statistics_days d where d.day < (v_now at time zone 'UTC')::date - 90;
+  delete from public.whatsapp_traffic t where t.day < (v_now at time zone 'UTC')::date - 90;
+  delete from public.whatsapp_events e where e.minute < v_now - interval '2 days';
+  delete from public.whatsapp_lease_history h where h.acquired_at < v_now - interval '90 days';
+  delete from public.whatsapp_cleanup_runs r where r.finished_at < v_now - interval '90 days';
+  delete from public.whatsapp_alert_messages m
+  where m.delivered_at < v_now - interval '7 days' or m.created_at < v_now - interval '30 days';
+end
+$$;
+
+create or replace function public.whatsapp_keep_lease_history()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  if new.token > old.token and new.owner is not null and not public.whatsapp_is_mark(new.owner) then
+    insert into public.whatsapp_lease_history (company_id, token, owner, acquired_at, taken_from)
+    values (new.company_id, new.token, new.owner, new.acquired_at, case when old.owner <> new.owner then old.owner end)
+    on conflict (company_id, token) do nothing;
+  elsif old.owner is not null and new.owner is distinct from old.owner and (new.owner is null or public.whatsapp_is_mark(new.owner)) then
+    update public.whatsapp_lease_history h set released_at = clock_timestamp()
+    where h.company_id = new.company_id and h.token = new.token;
+  end if;
+  return null;
+end
+$$;
+
+-- 3. What `top` shows of a company --------------------------------------------------------------------------
+
+create or replace function public.whatsapp_company_as_json(p_statistics public.whatsapp_company_statistics)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select jsonb_build_object('company_id', p_statistics.company_id, 'counted_at', extract(epoch from p_statistics.counted_at),
+    'has_creds', p_statistics.has_creds, 'client_family', p_statistics.client_family,
+    'created_at', extract(epoch from p_statistics.created_at), 'last_write', extract(epoch from p_statistics.last_write),
+    'rows', p_statistics.rows, 'bytes', p_statistics.bytes, 'creds_bytes', p_statistics.creds_bytes,
+    'expired', p_statistics.expired, 'pre_keys', p_statistics.pre_keys, 'by_type', p_statistics.by_type,
+    'creds_saved', (select extract(epoch from a.updated_at) from public.whatsapp_auth a where a.company_id = p_statistics.company_id))
+    || coalesce((
+      select jsonb_build_object('owner', l.owner, 'lease_until', extract(epoch from nullif(l.expires_at, '-infinity')),
+        'live', l.owner is not null and l.expires_at > clock_timestamp(), 'token', l.token, 'lapses', l.lapses,
+        'rolled_back_at', extract(epoch from l.restored_at))
+      from public.whatsapp_leases l where l.company_id = p_statistics.company_id),
+      '{"owner": null, "lease_until": null, "live": false, "token": 0, "lapses": 0, "rolled_back_at": null}')
+$$;
+
+notify pgrst, 'reload schema';
