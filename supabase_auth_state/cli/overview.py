@@ -13,6 +13,7 @@ from .parsing import Commands, add_command, positive
 from .tables import Page, Table, human_bytes, human_duration
 
 if TYPE_CHECKING:
+    from supabase_auth_state.operations.statistics import StorageStats as StorageCounts
     from supabase_auth_state.rest.client import Rest
 
 _SHOWN = 20
@@ -62,18 +63,27 @@ async def run_stats(args: argparse.Namespace, console: Console) -> int:
     async with using_rest() as rest:
         with console.progress("stats") as progress:
             progress("counting", 0, 0)
-            stats = await (_exact if args.exact else _kept)(rest, args.companies)
+            stats = await (_exact_stats if args.exact else kept_stats)(rest, args.companies)
     console.result(StorageStats(stats))
     return DONE
 
 
-async def _exact(rest: Rest, companies: int) -> Mapping[str, Any]:
+async def _exact_stats(rest: Rest, companies: int) -> Mapping[str, Any]:
     stats = await rest.rpc("whatsapp_storage_stats", {"p_companies": companies})
     sealing = await rest.rpc("whatsapp_sealing_stats", {})
     return {**stats, "sealed_with": {name: sealing[name] for name in _SEALED}}
 
 
-async def _kept(rest: Rest, companies: int) -> Mapping[str, Any]:
+async def kept_stats(rest: Rest, companies: int) -> StorageCounts:
+    """Return what the database has counted, after it has counted what was written since.
+
+    Args:
+        rest: where the database is.
+        companies: how many of the largest companies to return.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
     from supabase_auth_state.operations.statistics import read_storage_stats, refresh
 
     for _ in range(_MOST_COUNTS):

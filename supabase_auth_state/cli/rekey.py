@@ -34,7 +34,7 @@ To begin:
   4. seal what was stored before:                 supabase-auth-state rekey --all
 
 To change the key: give every process k1:<base64>,k2:<base64>, then k2:<base64>,k1:<base64>, run
-rekey --all, and remove k1 when stats shows no row of it. To end: give every process
+rekey --all, and remove k1 when stats --exact shows no row of it. To end: give every process
 plain,k1:<base64>, run rekey --all --open, and remove the variable.
 
 Folders that export writes, and backups, are plain.""",

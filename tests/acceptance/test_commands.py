@@ -514,7 +514,7 @@ def test_statistics_count_what_is_there(run: Command, sample: Sample, company_id
     assert stats["by_type"].keys() >= {"session", "pre-key", "lid-mapping"}
     shown = run("stats")
     assert shown.code == 0
-    # What comes above the table depends on what other tests have stored: sealed rows have lines of their own.
+    # Sums come above the tables.
     assert ["type", "keys", "size", "expired"] in [line.split() for line in shown.out.splitlines()]
 
 

@@ -76,19 +76,17 @@ def test_no_colour_where_none_is_wanted(
         assert max(map(len, lines)) <= columns
 
 
-@pytest.mark.parametrize("columns", [40, 80])
-@pytest.mark.parametrize("command", [("stats",), ("top", "--once"), ("capacity",)])
+@pytest.mark.parametrize("command", [("stats",), ("top", "--once")])
 def test_a_line_of_a_table_is_a_line_of_the_terminal_and_no_number_is_cut(
-    command: tuple[str, ...], columns: int, run: Command
+    command: tuple[str, ...], run: Command
 ) -> None:
-    sent, lines = shown(run, *command, columns=columns, TERM="xterm-256color")
+    sent, lines = shown(run, *command, columns=40, TERM="xterm-256color")
     printed = re.sub(r"\x1b\[[\d;]*m", "", sent.rpartition("\x1b[2K")[2]).split("\r\n")
     # The terminal has broken no line.
     assert [line.rstrip() for line in printed] == lines[-len(printed) :]
     rows = [line for line in printed if line.startswith(("[red]x", "会社", "plain"))]
     assert len(rows) == 3
-    if command != ("capacity",):
-        assert all(" 1234 " in row for row in rows)
+    assert all(" 1234 " in row for row in rows)
 
 
 def test_a_pipe_gets_plain_text_whatever_the_environment_asks_for(run: Command) -> None:
@@ -150,11 +148,11 @@ def test_a_notice_and_the_log_do_not_break_a_progress(
         with run.at_terminal("import", folder, "--company", "in-the-way", "-v") as terminal:
             terminal.until(r"no answer yet: .*Waiting until \d\d:\d\d:\d\d")
             # The progress is drawn below it.
-            terminal.until(r"(?s)Waiting until .*in-the-way: writing")
+            terminal.until(r"(?s)Waiting until .*in-the-way: ")
             terminal.process.send_signal(signal.SIGINT)
             assert terminal.end() == 130
         blocker.rollback()
     lines = list(filter(None, Screen(terminal.seen, columns=80).text))
-    assert not any("in-the-way: writing" in line for line in lines)
+    assert not any(line.startswith("in-the-way: ") for line in lines)
     assert any(line.startswith("no answer yet: ") for line in lines)
     assert terminal.seen.count("\x1b[?25h") == terminal.seen.count("\x1b[?25l")
