@@ -159,4 +159,54 @@ as $$
       '{"owner": null, "lease_until": null, "live": false, "token": 0, "lapses": 0, "rolled_back_at": null}')
 $$;
 
+-- Creds are found by key, however few companies there are.
+alter function public.whatsapp_companies_page(text, text, boolean, jsonb, int) set enable_seqscan = off;
+alter function public.whatsapp_company_overview(text) set enable_seqscan = off;
+
+-- 4. What `doctor` is told ----------------------------------------------------------------------------------
+
+-- Besides history and functions: what anon or authenticated may use, tables without row level security, and the
+-- schedule of pg_cron: {"installed": …, "schedule": … or null}.
+create or replace function public.whatsapp_installation()
+returns jsonb
+language plpgsql
+stable security definer
+set search_path = ''
+as $$
+declare
+  v_history jsonb;
+  v_schedule text;
+begin
+  if to_regclass('supabase_migrations.schema_migrations') is not null then
+    execute 'select jsonb_agg(jsonb_build_array(m.version, m.name) order by m.version) from supabase_migrations.schema_migrations m'
+    into v_history;
+  end if;
+  if to_regclass('cron.job') is not null then
+    execute 'select schedule from cron.job where jobname = $1' into v_schedule using 'supabase-auth-state cleanup';
+  end if;
+  return jsonb_build_object('history', v_history, 'functions', (
+    select jsonb_agg(distinct p.proname order by p.proname)
+    from pg_catalog.pg_proc p where p.pronamespace = 'public'::regnamespace and p.proname like '%whatsapp%'),
+  'outside', (
+    select coalesce(jsonb_agg(distinct f.name order by f.name), '[]')
+    from pg_catalog.pg_roles r
+    cross join lateral (
+      select c.relname as name from pg_catalog.pg_class c
+      where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm') and c.relname like 'whatsapp\_%'
+        and has_table_privilege(r.oid, c.oid, 'select, insert, update, delete, truncate')
+      union all
+      select p.proname from pg_catalog.pg_proc p
+      where p.pronamespace = 'public'::regnamespace and p.proname like '%whatsapp%'
+        and has_function_privilege(r.oid, p.oid, 'execute')
+    ) f
+    where r.rolname in ('anon', 'authenticated')),
+  'without_rls', (
+    select coalesce(jsonb_agg(c.relname order by c.relname), '[]') from pg_catalog.pg_class c
+    where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and c.relname like 'whatsapp\_%'
+      and not c.relrowsecurity),
+  'cron', jsonb_build_object('installed', to_regprocedure('cron.schedule(text, text, text)') is not null,
+    'schedule', v_schedule));
+end
+$$;
+
 notify pgrst, 'reload schema';

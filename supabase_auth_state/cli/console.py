@@ -31,6 +31,7 @@ _LISTS = {
     "going_back": ("name", "change"),
 }
 _SHOW_CURSOR = b"\x1b[?25h"
+_CLEAR_LINE = b"\r\x1b[2K"
 _LEAVE_FULL_SCREEN = b"\x1b[?1049l"
 
 
@@ -125,7 +126,7 @@ class Console:
         from .screen import Bar
 
         bar = Bar(self._screen(sys.stderr), label)
-        with self._drawing(bar.display.live, sys.stderr, _SHOW_CURSOR):
+        with self._drawing(bar.display.live, sys.stderr, _CLEAR_LINE + _SHOW_CURSOR):
             yield bar
 
     @contextmanager

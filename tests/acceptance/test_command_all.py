@@ -180,7 +180,7 @@ def test_an_import_of_many_has_one_line_a_company_and_shows_how_far_it_has_come(
         another_device(sample("v7-small", f"numbers/{name}"), number)
     with run.at_terminal("import", "numbers", "--each", columns=60) as terminal:
         assert terminal.end() == 0
-    assert re.search(r"companies: imported .*\d+/12.* \d+ s left", terminal.seen)
+    assert re.search(r"companies: imported .*\d+/12.*\d+ s left", terminal.seen)
     # What a person reads when it is over: the line that was drawn again and again is gone.
     lines = list(filter(None, Screen(terminal.seen, columns=60).text))
     told = [

@@ -344,6 +344,11 @@ async def test_commands_look_at_what_the_database_keeps_and_at_no_row(
     rest: Rest, db: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(db, 5, 4)
+    db.execute(
+        "insert into whatsapp_keys (company_id, key_type, key_id, value) "
+        "select case when n < 7 then 'c0003' else 'c0001' end, 'tctoken', n::text, '{}' "
+        "from generate_series(1, 10) n"
+    )
     called: list[str] = []
     real = Rest.rpc
 
@@ -370,7 +375,7 @@ async def test_commands_look_at_what_the_database_keeps_and_at_no_row(
     }
     assert 0 <= stats["time"] - stats["counted_at"] < 60
     assert stats["every_company_counted_at"] is not None
-    assert (dashboard.company_count, dashboard.rows) == (5, 20)
+    assert (dashboard.company_count, dashboard.rows) == (5, 30)
     assert dashboard.companies[0].creds_saved is not None
 
 
