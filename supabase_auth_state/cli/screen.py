@@ -146,10 +146,14 @@ class Bar:
 
     def __call__(self, step: str, done: int, total: int) -> None:
         """Show the step, and how much of it is done; a total of 0 is not known."""
-        if step != self._step:
+        is_new = step != self._step
+        if is_new:
             self._step = step
             self.display.reset(self._task, description=printable(f"{self._label}: {step}"))
-        self.display.update(self._task, completed=done, total=total or None)
+        # Each step is seen, and its end, also of one that takes no time.
+        self.display.update(
+            self._task, completed=done, total=total or None, refresh=is_new or done == total > 0
+        )
 
 
 class _Count(ProgressColumn):
