@@ -129,6 +129,7 @@ CALLS: dict[str, dict[str, Any]] = {
         "p_seconds": 0.1,
     },
     "run_whatsapp_cleanup": {},
+    "list_whatsapp_companies": {},
     "add_whatsapp_activity": {"p_traffic": {}, "p_events": {}},
     "whatsapp_overview": {},
     "whatsapp_companies_page": {},
@@ -168,6 +169,7 @@ INSIDE: dict[str, dict[str, Any]] = {
     "whatsapp_take_statistics": {},
     "whatsapp_next_companies": {"p_after": "", "p_limit": 1},
     "whatsapp_next_version": {"p_company_id": "c"},
+    "whatsapp_is_mark": {"p_owner": "c"},
     "whatsapp_into_quarantine": {"p_company_id": "c", "p_reason": "r", "p_keep_creds": False},
 }
 """What the guard and the history are made of: granted to no role."""
@@ -196,7 +198,8 @@ AS_OWNER = {
     "acquire_whatsapp_lease", "add_whatsapp_activity", "clear_whatsapp_keys",
     "close_whatsapp_company", "create_whatsapp_company", "delete_whatsapp_company",
     "erase_whatsapp_company", "fence_whatsapp_writer", "forget_whatsapp_company",
-    "list_whatsapp_kept", "log_out_whatsapp_company", "note_whatsapp_pause",
+    "list_whatsapp_companies", "list_whatsapp_kept", "log_out_whatsapp_company",
+    "note_whatsapp_pause",
     "record_whatsapp_cleanup",
     "recount_whatsapp_statistics", "refresh_whatsapp_statistics", "reinstate_whatsapp_company",
     "release_whatsapp_lease", "renew_whatsapp_lease", "renew_whatsapp_leases",
