@@ -150,13 +150,13 @@ as $$
     'created_at', extract(epoch from p_statistics.created_at), 'last_write', extract(epoch from p_statistics.last_write),
     'rows', p_statistics.rows, 'bytes', p_statistics.bytes, 'creds_bytes', p_statistics.creds_bytes,
     'expired', p_statistics.expired, 'pre_keys', p_statistics.pre_keys, 'by_type', p_statistics.by_type,
-    'creds_saved', (select extract(epoch from a.updated_at) from public.whatsapp_auth a where a.company_id = p_statistics.company_id))
-    || coalesce((
-      select jsonb_build_object('owner', l.owner, 'lease_until', extract(epoch from nullif(l.expires_at, '-infinity')),
-        'live', l.owner is not null and l.expires_at > clock_timestamp(), 'token', l.token, 'lapses', l.lapses,
-        'rolled_back_at', extract(epoch from l.restored_at))
-      from public.whatsapp_leases l where l.company_id = p_statistics.company_id),
-      '{"owner": null, "lease_until": null, "live": false, "token": 0, "lapses": 0, "rolled_back_at": null}')
+    'creds_saved', extract(epoch from a.updated_at), 'rolled_back_at', extract(epoch from l.restored_at),
+    'owner', l.owner, 'lease_until', extract(epoch from nullif(l.expires_at, '-infinity')),
+    'live', coalesce(l.owner is not null and l.expires_at > clock_timestamp(), false), 'token', coalesce(l.token, 0),
+    'lapses', coalesce(l.lapses, 0))
+  from (select) one
+  left join public.whatsapp_auth a on a.company_id = p_statistics.company_id
+  left join public.whatsapp_leases l on l.company_id = p_statistics.company_id
 $$;
 
 -- Creds are found by key, however few companies there are.
