@@ -137,27 +137,7 @@ begin
 end
 $$;
 
--- 3. What `top` shows of a company --------------------------------------------------------------------------
-
-create or replace function public.whatsapp_company_as_json(p_statistics public.whatsapp_company_statistics)
-returns jsonb
-language sql
-stable
-set search_path = ''
-as $$
-  select jsonb_build_object('company_id', p_statistics.company_id, 'counted_at', extract(epoch from p_statistics.counted_at),
-    'has_creds', p_statistics.has_creds, 'client_family', p_statistics.client_family,
-    'created_at', extract(epoch from p_statistics.created_at), 'last_write', extract(epoch from p_statistics.last_write),
-    'rows', p_statistics.rows, 'bytes', p_statistics.bytes, 'creds_bytes', p_statistics.creds_bytes,
-    'expired', p_statistics.expired, 'pre_keys', p_statistics.pre_keys, 'by_type', p_statistics.by_type,
-    'creds_saved', extract(epoch from a.updated_at), 'rolled_back_at', extract(epoch from l.restored_at),
-    'owner', l.owner, 'lease_until', extract(epoch from nullif(l.expires_at, '-infinity')),
-    'live', coalesce(l.owner is not null and l.expires_at > clock_timestamp(), false), 'token', coalesce(l.token, 0),
-    'lapses', coalesce(l.lapses, 0))
-  from (select) one
-  left join public.whatsapp_auth a on a.company_id = p_statistics.company_id
-  left join public.whatsapp_leases l on l.company_id = p_statistics.company_id
-$$;
+-- 3. Pages of companies -------------------------------------------------------------------------------------
 
 -- Creds are found by key, however few companies there are.
 alter function public.whatsapp_companies_page(text, text, boolean, jsonb, int) set enable_seqscan = off;

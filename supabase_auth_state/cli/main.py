@@ -40,6 +40,7 @@ def build_parser(*, json: bool = False) -> Parser:
         reinstate,
         rekey,
         restore,
+        settle,
         transfer,
     )
     from .parsing import JsonParser, Parser, add_verbosity
@@ -55,7 +56,7 @@ def build_parser(*, json: bool = False) -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     groups = (
         *(folders, restore, delete, transfer, cleanup, overview, dashboard),
-        *(capacity, alerts, metrics, doctor, rekey, leases, reinstate, migrations),
+        *(capacity, alerts, metrics, doctor, rekey, leases, reinstate, settle, migrations),
     )
     for group in groups:
         group.add_parsers(commands)

@@ -166,5 +166,5 @@ def _status(company: Company) -> CompanyStatus:
         creds_saved=company["creds_saved"],
         owner=company["owner"] if company["live"] else None,
         lease_until=company["lease_until"] if company["live"] else None,
-        rolled_back_at=company["rolled_back_at"],
+        rolled_back_at=company["restored_at"],
     )

@@ -139,9 +139,11 @@ class WhatsappPausesRow(TypedDict):
 
     code: int
     company_id: str
+    logged_out: bool
     noted_at: str
     noted_by: str
     reason: str
+    step: int
     until: str
 
 

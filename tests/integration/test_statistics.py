@@ -11,7 +11,13 @@ import psycopg
 import pytest
 
 from devstack import LocalStack
-from supabase_auth_state import Rest, Settings, open_rest, use_supabase_auth_state
+from supabase_auth_state import (
+    Rest,
+    SchemaMissing,
+    Settings,
+    open_rest,
+    use_supabase_auth_state,
+)
 from supabase_auth_state.cli.companies import list_companies
 from supabase_auth_state.cli.overview import kept_stats
 from supabase_auth_state.cli.top import read_dashboard
@@ -236,6 +242,79 @@ async def test_one_company_has_its_leases(rest: Rest, db: Any) -> None:
     assert [(each["owner"], each["companies"]) for each in workers] == [("second", 1)]
     for each in (lease, lost):
         await each.release()
+
+
+async def test_what_is_the_matter_with_a_company_is_beside_its_counts(
+    rest: Rest, db: psycopg.Connection[Any]
+) -> None:
+    plant(db, 3, 2)
+    await statistics.recount(rest)
+    page = await statistics.read_companies(rest)
+    assert [(each["restored_at"], each["pause"]) for each in page["companies"]] == [
+        (None, None)
+    ] * 3
+    db.execute(
+        "insert into whatsapp_leases (company_id, token, restored_at) values ('c0001', 1, now())"
+    )
+    db.execute(
+        "insert into whatsapp_pauses (company_id, code, reason, until, noted_by) values "
+        "('c0002', 401, 'logged out', 'infinity', 'w'), "
+        "('c0003', 402, 'banned', now() - interval '1 s', 'w')"
+    )
+    first, second, third = (await statistics.read_companies(rest))["companies"]
+    assert page["time"] - 60 < (first["restored_at"] or 0) < page["time"] + 60
+    assert second["pause"] is not None
+    assert second["pause"]["reason"] == "logged out"
+    assert second["pause"]["until"] is None
+    assert third["pause"] is None
+    one = await statistics.read_company(rest, "c0002")
+    assert one is not None
+    assert one["pause"] == second["pause"]
+    db.execute("delete from whatsapp_pauses")
+
+
+async def test_an_older_schema_is_named(rest: Rest, own_stack: LocalStack, db: Any) -> None:
+    plant(db, 1, 1)
+    await statistics.recount(rest)
+    with psycopg.connect(own_stack.db_url, autocommit=True) as admin:
+        (made,) = admin.execute(
+            "select pg_get_functiondef('whatsapp_company_health'::regproc)"
+        ).fetchone()  # type: ignore[misc]
+        admin.execute(
+            "create or replace function whatsapp_company_health(p_company_id text) returns jsonb "
+            "language sql stable set search_path = '' as $$ select '{}'::jsonb $$"
+        )
+        try:
+            for look in (statistics.read_companies(rest), statistics.read_company(rest, "c0001")):
+                with pytest.raises(SchemaMissing, match="apply the migrations"):
+                    await look
+        finally:
+            admin.execute(made)
+
+
+async def test_the_last_runs_of_the_clean_up_and_the_last_leases_come_latest_first(
+    rest: Rest, db: psycopg.Connection[Any]
+) -> None:
+    assert await statistics.read_cleanup_runs(rest) == []
+    assert await statistics.read_leases(rest) == []
+    for hours in (3, 1, 2):
+        db.execute(
+            "insert into whatsapp_cleanup_runs (finished_at, owner, deleted, complete, seconds) "
+            "values (now() - %s * interval '1 h', 'w', %s, true, 0.5)",
+            [hours, hours],
+        )
+    runs = await statistics.read_cleanup_runs(rest, limit=2)
+    assert [run["deleted"] for run in runs] == [1, 2]
+    now = (await statistics.read_overview(rest))["time"]
+    assert abs(now - 3600 - runs[0]["finished_at"]) < 60
+    for company in ("one", "two", "supabase-auth-state/cleanup"):
+        db.execute("select acquire_whatsapp_lease(%s, 'w', 60)", [company])
+    db.execute("select release_whatsapp_lease('one', 1)")
+    two, one = await statistics.read_leases(rest)
+    assert (two["company_id"], two["owner"], two["released_at"]) == ("two", "w", None)
+    assert one["company_id"] == "one"
+    assert one["released_at"] is not None
+    assert one["acquired_at"] <= one["released_at"]
 
 
 async def test_few_and_many_pre_keys_are_found(rest: Rest, db: Any) -> None:
