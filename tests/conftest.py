@@ -59,9 +59,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Obey `--only-async`."""
+    """Obey `--only-async`, and let one worker run all tests of a module that share something.
+
+    With `--dist loadgroup` what they share is then made once. The largest groups come first, so no
+    worker is left with a long one at the end.
+    """
     if config.getoption("--only-async"):
         items[:] = [item for item in items if iscoroutinefunction(getattr(item, "obj", None))]
+    for item in items:
+        if _shares_with_its_module(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def _shares_with_its_module(item: pytest.Item) -> bool:
+    info = getattr(item, "_fixtureinfo", None)
+    definitions = () if info is None else info.name2fixturedefs.values()
+    return any(each.scope == "module" for found in definitions for each in found)
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, NewLoop]:
@@ -173,10 +186,11 @@ def company_id(request: pytest.FixtureRequest) -> Iterator[str]:
     name = f"test-{uuid.uuid4().hex}"
     yield name
     if "stack" in request.fixturenames:
-        _remove_companies(request.getfixturevalue("stack"), name)
+        remove_companies(request.getfixturevalue("stack"), name)
 
 
-def _remove_companies(stack: Stack, name: str) -> None:
+def remove_companies(stack: Stack, name: str) -> None:
+    """Remove the companies that have this in their name."""
     with psycopg.connect(stack.db_url) as connection:
         # As a clean-up may, whoever owns them.
         connection.execute("set local whatsapp_auth.maintenance = 'on'")

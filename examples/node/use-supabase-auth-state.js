@@ -78,9 +78,9 @@ export async function useSupabaseAuthState(companyId, options = {}) {
 	if (!companyId) throw new AuthStateError('CONFIGURATION', 'a company id is needed')
 	const baileys = options.baileys ?? (await import('baileys'))
 	const company = new Company(companyId, options.client ?? (await clientFromEnv()), options)
-	const keys = await givenKeys(companyId, options.encryption ?? process.env.SUPABASE_AUTH_STATE_KEYS)
-	const codec = sealed(company, keys, makeCodec(company, baileys))
-	const writer = new Writer(company, [...keys.byId.keys()])
+	const sealKeys = await givenKeys(companyId, options.encryption ?? process.env.SUPABASE_AUTH_STATE_KEYS)
+	const codec = sealed(company, sealKeys, makeCodec(company, baileys))
+	const writer = new Writer(company, [...sealKeys.byId.keys()])
 	const close = async () => {
 		await writer.end()
 		await writer.lease?.release()
@@ -102,10 +102,11 @@ export async function useSupabaseAuthState(companyId, options = {}) {
 		}
 		writer.epoch = found.epoch
 		const creds = codec.decode('creds', '', found.creds)
-		const saveCreds = async () => writer.saveCreds(codec.encode('creds', '', creds))
+		const { saveBehind, ...keys } = makeKeyStore(company, writer, codec)
+		const saveCreds = async () => saveBehind(codec.encode('creds', '', creds))
 		// After DisconnectReason.loggedOut: into quarantine with all of it, until a person decides.
 		const logOut = async () => writer.logOut()
-		return { state: { creds, keys: makeKeyStore(company, writer, codec) }, saveCreds, logOut, close }
+		return { state: { creds, keys }, saveCreds, logOut, close }
 	} catch (error) {
 		await close().catch(() => {}) // the first error is the one to tell
 		throw error
@@ -116,13 +117,16 @@ export async function useSupabaseAuthState(companyId, options = {}) {
  * @param {Company} company
  * @param {Writer} writer
  * @param {ReturnType<typeof makeCodec>} codec
- * @returns {AuthenticationState['keys']}
+ * @returns {AuthenticationState['keys'] & { saveBehind: (creds: object) => Promise<void> }} the keys, and how
+ *   creds are saved behind them
  */
 function makeKeyStore(company, writer, codec) {
 	/** @type {Set<string>} */
 	const unread = new Set()
 	let suspectUntil = 0
-	let comparing = 0
+	let waiting = 0
+	/** @type {Set<Promise<void>>} writes that are compared before they are sent, or were */
+	const compared = new Set()
 	/** @type {Promise<void>} */
 	let line = Promise.resolve()
 
@@ -155,20 +159,41 @@ function makeKeyStore(company, writer, codec) {
 		const blind = rows.find(row => unread.has(`${row.key_type} ${row.key_id}`))
 		if (blind) throw unreadError(blind)
 		if (!rows.length) return
-		const saved = comparing || Date.now() < suspectUntil ? await compareInLine(rows) : { done: writer.saveKeys(rows) }
-		await saved.done
+		if (!waiting && Date.now() >= suspectUntil) return writer.saveKeys(rows)
+		const saving = inLine(async () => {
+			await refuseForgetful(rows)
+			return { done: writer.saveKeys(rows) }
+		})
+		compared.add(saving)
+		await saving.finally(() => compared.delete(saving))
+	}
+
+	/** Creds may count keys that are still compared: they wait for them, and fail with them. @param {object} creds */
+	async function saveBehind(creds) {
+		if (!waiting) return writer.saveCreds(creds)
+		const before = [...compared]
+		await inLine(async () => {
+			await Promise.all(before)
+			return { done: writer.saveCreds(creds) }
+		})
+	}
+
+	async function clear() {
+		await (waiting ? inLine(async () => ({ done: writer.clearKeys() })) : writer.clearKeys())
 	}
 
 	/**
-	 * While one write is compared, later ones wait behind it: none may overtake it.
+	 * While one write is compared, later ones wait behind it: none may overtake it. The next one may be
+	 * handed to the writer before this one is stored.
 	 *
-	 * @param {Row[]} rows
+	 * @param {() => Promise<{ done: Promise<void> }>} work
 	 */
-	async function compareInLine(rows) {
-		comparing++
-		const turn = line.then(() => refuseForgetful(rows)).then(() => ({ done: writer.saveKeys(rows) }))
+	async function inLine(work) {
+		waiting++
+		const turn = line.then(work)
 		line = turn.then(() => {}, () => {})
-		return turn.finally(() => comparing--)
+		const handed = await turn.finally(() => waiting--)
+		await handed.done
 	}
 
 	/**
@@ -195,7 +220,7 @@ function makeKeyStore(company, writer, codec) {
 		return new AuthStateError('UNREAD', `${company}: ${type} ${id} is not written, for it could not be read before`)
 	}
 
-	return { get, set, clear: async () => writer.clearKeys() }
+	return { get, set, clear, saveBehind }
 }
 
 /**
@@ -488,7 +513,7 @@ class Company {
 			if (!answer.error && (await this.#isExpected(answer, expected, commit, deadline))) return answer
 			// A success that is none, or a redirect, says nothing of what happened.
 			const status = answer.error ? answer.status : 0
-			const passing = status < 400 || [408, 425, 429].includes(status) || status >= 500
+			const passing = status < 400 || [408, 425, 429].includes(status) || status >= 500 || isReplica(answer.error)
 			const pause = Math.random() * Math.min(4_000, 200 * 2 ** attempt)
 			if (passing && performance.now() + pause < lastRetry) {
 				await sleep(pause)
@@ -560,7 +585,8 @@ class Company {
 	#failure(what, { error, status }, code) {
 		const sqlstate = String(error?.code ?? '')
 		const ours = sqlstate.startsWith('PT')
-		const reason = ours ? error.message : error ? `HTTP ${status} ${sqlstate}`.trim() : `no answer of PostgREST (HTTP ${status})`
+		const why = { 25006: ': the database is read-only', 53100: ': its disk is full' }[sqlstate] ?? (isReplica(error) ? ': this is a replica' : '')
+		const reason = ours ? error.message : error ? `HTTP ${status} ${sqlstate}`.trim() + why : `no answer of PostgREST (HTTP ${status})`
 		const kinds = {
 			'whatsapp lease:': 'LEASE_HELD',
 			'whatsapp logout:': 'LOGGED_OUT',
@@ -571,6 +597,9 @@ class Company {
 		return new AuthStateError(kind ?? code, `${this}: ${what} failed: ${reason}`)
 	}
 }
+
+/** A replica that only reads, and may be about to take over, refuses what PostgREST begins each write with. @param {any} error */
+const isReplica = error => error?.code === '0A000' && /during recovery/.test(error.message)
 
 /** @type {Expected} */
 const isStored = ({ status, data }) => (status === 200 || status === 201) && data === null

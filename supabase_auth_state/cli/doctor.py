@@ -103,7 +103,9 @@ async def _for_companies(
 
             companies = await list_companies(rest)
             return await for_each(companies, lambda name: work(name, rest), console, what=what)
-        ended = await work(args.company, rest)
+        with console.progress(args.company) as progress:
+            progress("reading", 0, 0)
+            ended = await work(args.company, rest)
     console.result(ended.report, ok=ended.code == DONE)
     return ended.code
 

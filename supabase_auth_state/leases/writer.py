@@ -57,6 +57,8 @@ class Writer:
         epoch: without a lease, that of the company when it was opened. Once another process has
             owned the company, writes are refused.
         unknown: whether the outcome of the last write is unknown. `fence` makes it known.
+        replaces_sealed: ids of keys with which rows are sealed that may be replaced though no key
+            here opens them; all others that no key opens the database keeps.
     """
 
     def __init__(self, rest: Rest, company_id: str) -> None:
@@ -65,6 +67,7 @@ class Writer:
         self.lease: Lease | None = None
         self.epoch: int | None = None
         self.unknown = False
+        self.replaces_sealed: tuple[str, ...] = ()
         self._rest = rest
         self._number = 0
         self._stored = 0
@@ -197,7 +200,7 @@ class Writer:
 
     async def _send(self, send: Callable[[Commit], Awaitable[T]]) -> T:
         self.check()
-        opens = (await self.sealing()).opens
+        opens = (*(await self.sealing()).opens, *self.replaces_sealed)
         commit = self.next_commit(self._headers(opens))
         try:
             result = await send(commit)

@@ -185,6 +185,7 @@ class WhatsappStatisticsRow(TypedDict):
     key_rows: int | None
     key_rows_per_minute: float | None
     owned: int
+    rated_at: str | None
     recount_after: str
     recount_began: str | None
     recounted_at: str | None

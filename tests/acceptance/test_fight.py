@@ -1,4 +1,4 @@
-"""Eight processes fight for twenty companies while they are killed, frozen and cut off."""
+"""Processes fight for companies while they are killed, frozen and cut off."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from supabase_auth_state import LeaseLost, Rest, Settings, open_rest, use_supaba
 from tests.acceptance.fight.arena import arena
 from tests.acceptance.fight.audit import KEY, Audit
 from tests.acceptance.fight.history import Ack, Change, Write, problems
+from tests.length import LENGTH
 
-FIGHTERS = 8
-COMPANIES = 20
-ROUNDS = 1
+FIGHTERS = 5
+COMPANIES = 12
+ROUNDS = round(LENGTH)
 BEGIN_WITHIN = 120
 
 

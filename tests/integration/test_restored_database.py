@@ -142,11 +142,13 @@ async def test_an_owner_notices_stops_and_saves_what_it_remembers(
 async def test_an_owner_that_only_reads_notices_when_it_renews_its_lease(
     rest: Rest, company_id: str, backup: Backup
 ) -> None:
-    auth: AuthState = await opened(rest, company_id, ttl=2)
+    auth: AuthState = await opened(rest, company_id, ttl=6)
+    assert auth.lease is not None
     await asyncio.to_thread(backup.take)
+    # While the backup was taken nothing was renewed, and a lease that has lapsed remembers nothing.
+    await auth.lease.renew()
     await auth.keys.set({**session(7), "sender-key-memory": {GROUP: {"b": True}}})
     await asyncio.to_thread(backup.restore)
-    assert auth.lease is not None
     await asyncio.wait_for(auth.lease.lost.wait(), 60)
     assert auth.lease.rolled_back
     assert auth.keys.remembered() == {
