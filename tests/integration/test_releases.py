@@ -56,7 +56,8 @@ def test_workflows_run_the_commands_that_developers_run() -> None:
     assert called - {"test against it"} <= targets
     assert "- run: .ci/run" in text
     audit = (WORKFLOWS / "audit.yml").read_text()
-    assert ("make audit" in audit, "- cron:" in audit, "**/package-lock.json" in audit) == (True,) * 3
+    for line in ("- run: make audit", "- cron: ", "**/package-lock.json"):
+        assert line in audit
     assert "supabase start" in text
 
 
