@@ -6,6 +6,11 @@ BIN := $(VENV)/bin
 EXTRAS := dev,waeys,pyaileys,dashboard
 comma := ,
 NODE_PROJECTS := devstack tests/node examples/node lint
+# The demo comes first, before all the rest is worth its download.
+DEMO_NODE := devstack tests/node
+# The npm of Debian 12 and 13 cannot read overrides of what comes from git: "Invalid comparator".
+OLD_NPM = $(shell npm --version | sed -nE '/^[0-9]\./p')
+NPM = $(if $(OLD_NPM),npx --yes npm@11.19.1,npm)
 
 # Tests start hundreds of commands, which compile the package again wherever bytecode is not kept.
 export PYTHONDONTWRITEBYTECODE :=
@@ -61,7 +66,7 @@ screenshots: setup ## Take the pictures of the dashboard that the documentation 
 	$(BIN)/python -m tests.browser.screenshots
 
 .PHONY: demo
-demo: setup ## A Baileys folder into a local Supabase and back, opened by real Baileys
+demo: $(VENV)/.installed-stack $(DEMO_NODE:%=%/node_modules/.installed) ## A Baileys folder into a local Supabase and back, opened by real Baileys
 	$(BIN)/python -m demo
 
 .PHONY: bench
@@ -93,8 +98,16 @@ fuzz: setup ## Bad input by the million, a minute each; ARGS="--seconds 600 --on
 crashes: setup ## SIGKILL every command at each of its requests and file operations
 	$(BIN)/python -m faults.crashes $(ARGS)
 
+# Write a lock with hashes for some extras, under the words that it begins with.
+define compile
+	head -n 2 $(1) > .devstack/lock/$(1)
+	.devstack/lock/bin/uv pip compile pyproject.toml $(addprefix --extra ,$(subst $(comma), ,$(2))) -c constraints.txt \
+		--universal --python-version 3.11 --generate-hashes --no-header --no-annotate >> .devstack/lock/$(1)
+	mv .devstack/lock/$(1) $(1)
+endef
+
 .PHONY: lock
-lock: ## Renew constraints.txt, requirements.lock and every package-lock.json
+lock: ## Renew constraints.txt, both requirements locks and every package-lock.json
 	rm -rf .devstack/lock
 	$(PYTHON) -m venv .devstack/lock
 	.devstack/lock/bin/pip install --quiet -e '.[$(EXTRAS),bench,docs]'
@@ -102,11 +115,9 @@ lock: ## Renew constraints.txt, requirements.lock and every package-lock.json
 	.devstack/lock/bin/pip freeze --exclude-editable >> .devstack/lock/constraints.txt
 	mv .devstack/lock/constraints.txt constraints.txt
 	.devstack/lock/bin/pip install --quiet uv
-	head -n 2 requirements.lock > .devstack/lock/requirements.lock
-	.devstack/lock/bin/uv pip compile pyproject.toml $(addprefix --extra ,$(subst $(comma), ,$(EXTRAS))) -c constraints.txt \
-		--universal --python-version 3.11 --generate-hashes --no-header --no-annotate >> .devstack/lock/requirements.lock
-	mv .devstack/lock/requirements.lock requirements.lock
-	for project in $(NODE_PROJECTS); do npm install --package-lock-only --prefix $$project || exit 1; done
+	$(call compile,requirements.lock,$(EXTRAS))
+	$(call compile,requirements-stack.lock,stack)
+	for project in $(NODE_PROJECTS); do $(NPM) install --package-lock-only --prefix $$project || exit 1; done
 
 .PHONY: types
 types: setup ## Renew the types of the tables' rows, by the Supabase CLI
@@ -130,7 +141,7 @@ audit: setup ## Look for known vulnerabilities in what is locked; asks PyPI and 
 	$(PYTHON) -m venv .devstack/audit
 	.devstack/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	.devstack/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
-	for project in $(NODE_PROJECTS); do npm audit --prefix $$project || exit 1; done
+	for project in $(NODE_PROJECTS); do $(NPM) audit --prefix $$project || exit 1; done
 
 .PHONY: clean
 clean: ## Remove everything that was installed or built
@@ -142,6 +153,12 @@ $(VENV)/pyvenv.cfg:
 		echo "pyaileys and waton, which the tests drive, need Python 3.11: make PYTHON=..." >&2; \
 		exit 1; }
 	$(PYTHON) -m venv $(VENV)
+
+# What the demo needs, which is a tenth of all; it is part of what `setup` installs.
+$(VENV)/.installed-stack: pyproject.toml constraints.txt requirements-stack.lock $(VENV)/pyvenv.cfg
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-stack.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[stack]'
+	@touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt requirements.lock $(VENV)/pyvenv.cfg
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
@@ -158,5 +175,5 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 
 # No install scripts: the one that is needed is done by devstack/binaries.py.
 %/node_modules/.installed: %/package.json %/package-lock.json
-	npm ci --prefix $* --ignore-scripts --no-audit --no-fund --loglevel=error
+	$(NPM) ci --prefix $* --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

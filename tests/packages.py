@@ -1,17 +1,20 @@
 """Install the wheel and the sdist in clean environments: on every Python, with each extra alone.
 
-    python -m tests.packages
+    python -m tests.packages [3.14]
 
-Each environment imports the package, reads the migrations, and has the real Supabase client.
+Each environment imports the package, reads the migrations, and has the real Supabase client. The
+extras for work on this project are installed on this Python only. With a release, only that one.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tomllib
@@ -19,8 +22,10 @@ import tomllib
 from tests.matrix import Python, pythons
 
 PROJECT = Path(__file__).resolve().parents[1]
-NEEDS = {"waeys": (3, 11), "pyaileys": (3, 11), "bench": (3, 11), "dev": (3, 11)}
+NEEDS = {"waeys": (3, 11), "pyaileys": (3, 11)}
 """The first Python that what an extra brings can be had for."""
+OURS = {"bench", "dev", "docs", "fuzz", "stack", "test"}
+"""Extras for work on this project, which has one Python."""
 FORMS = {"wheel": "*.whl", "sdist": "*.tar.gz"}
 CHECK = """
 import importlib.metadata, supabase, supabase_auth_state as ours
@@ -46,11 +51,14 @@ def build(where: Path) -> None:
 def installations(python: Python) -> Iterator[tuple[str, str]]:
     """Yield what to install on a Python: the form, and an extra or ""."""
     yield from ((form, "") for form in FORMS)
-    yield from (("wheel", extra) for extra in extras() if python.feature >= NEEDS.get(extra, ()))
+    for extra in extras():
+        here = python.program == Path(sys.executable)
+        if here if extra in OURS else python.feature >= NEEDS.get(extra, ()):
+            yield "wheel", extra
 
 
-def check(python: Python, dist: Path, form: str, extra: str) -> None:
-    """Install in a new environment, and use it there."""
+def check(python: Python, dist: Path, form: str, extra: str) -> str:
+    """Install in a new environment, use it there, and return what was shown."""
     (package,) = dist.glob(FORMS[form])
     with tempfile.TemporaryDirectory(prefix="packages-") as folder:
         run(str(python.program), "-m", "venv", folder)
@@ -63,6 +71,7 @@ def check(python: Python, dist: Path, form: str, extra: str) -> None:
             run(program, "-c", f"import supabase_auth_state.{extra}", cwd=folder)
         said = run(str(Path(folder) / "bin" / "supabase-auth-state"), "--version", cwd=folder)
         assert re.search(r"\d+\.\d+", said), said
+    return f"Python {python}: {form}{f' [{extra}]' if extra else ''}"
 
 
 def run(*command: str, cwd: str | Path = PROJECT) -> str:
@@ -73,16 +82,23 @@ def run(*command: str, cwd: str | Path = PROJECT) -> str:
     return done.stdout
 
 
-def main() -> None:
-    """Install everything everywhere, a line for each."""
+def main(release: tuple[int, ...] | None = None) -> None:
+    """Install everything everywhere, or on one release; a line for each."""
     with tempfile.TemporaryDirectory(prefix="dist-") as folder:
         dist = Path(folder)
         build(dist)
-        for python in pythons():
-            for form, extra in installations(python):
-                check(python, dist, form, extra)
-                print(f"Python {python}: {form}{f' [{extra}]' if extra else ''}", flush=True)
+        wanted = [python for python in pythons() if release in {None, python.feature}]
+        if not wanted:
+            raise SystemExit(f"no Python {release} is here")
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            shown = [
+                threads.submit(check, python, dist, form, extra)
+                for python in wanted
+                for form, extra in installations(python)
+            ]
+            for done in shown:
+                print(done.result(), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(tuple(map(int, sys.argv[1].split("."))) if sys.argv[1:] else None)

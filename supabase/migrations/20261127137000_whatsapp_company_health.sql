@@ -1,4 +1,4 @@
--- What is the matter with a company, beside its counts (20261127132000): that its database was set back
+-- What is the matter with a company, beside its counts (20261127132000): when its creds were saved, that its database was set back
 -- (20261127134000), and that pools leave it alone (20261127130000). Works with supabase-auth-state 0.4.
 
 -- {"restored_at": …, "pause": null | {"code": …, "reason": …, "until": … | null, "noted_at": …, "noted_by": …}}: seconds
@@ -27,7 +27,8 @@ as $$
     'has_creds', p_statistics.has_creds, 'client_family', p_statistics.client_family,
     'created_at', extract(epoch from p_statistics.created_at), 'last_write', extract(epoch from p_statistics.last_write),
     'rows', p_statistics.rows, 'bytes', p_statistics.bytes, 'creds_bytes', p_statistics.creds_bytes,
-    'expired', p_statistics.expired, 'pre_keys', p_statistics.pre_keys, 'by_type', p_statistics.by_type)
+    'expired', p_statistics.expired, 'pre_keys', p_statistics.pre_keys, 'by_type', p_statistics.by_type,
+    'creds_saved', (select extract(epoch from a.updated_at) from public.whatsapp_auth a where a.company_id = p_statistics.company_id))
     || public.whatsapp_company_health(p_statistics.company_id)
     || coalesce((
       select jsonb_build_object('owner', l.owner, 'lease_until', extract(epoch from nullif(l.expires_at, '-infinity')),

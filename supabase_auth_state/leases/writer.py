@@ -10,7 +10,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from supabase_auth_state.codec import Sealing
-from supabase_auth_state.errors import LeaseLost, SealedValueError, StateRolledBack, WriteRefused
+from supabase_auth_state.errors import (
+    CompanyQuarantined,
+    LeaseLost,
+    SealedValueError,
+    StateRolledBack,
+    WriteRefused,
+)
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.connection import Place
 from supabase_auth_state.rest.requests import Commit, names
@@ -51,6 +57,8 @@ class Writer:
         epoch: without a lease, that of the company when it was opened. Once another process has
             owned the company, writes are refused.
         unknown: whether the outcome of the last write is unknown. `fence` makes it known.
+        replaces_sealed: ids of keys with which rows are sealed that may be replaced though no key
+            here opens them; all others that no key opens the database keeps.
     """
 
     def __init__(self, rest: Rest, company_id: str) -> None:
@@ -59,6 +67,7 @@ class Writer:
         self.lease: Lease | None = None
         self.epoch: int | None = None
         self.unknown = False
+        self.replaces_sealed: tuple[str, ...] = ()
         self._rest = rest
         self._number = 0
         self._stored = 0
@@ -108,6 +117,7 @@ class Writer:
 
         Raises:
             LeaseLost: this process no longer owns the company.
+            CompanyQuarantined: WhatsApp has logged the company out; nothing is stored for it.
             StateRolledBack: the database was set back to an earlier moment.
             StoreError: the database refused or did not answer.
         """
@@ -190,7 +200,7 @@ class Writer:
 
     async def _send(self, send: Callable[[Commit], Awaitable[T]]) -> T:
         self.check()
-        opens = (await self.sealing()).opens
+        opens = (*(await self.sealing()).opens, *self.replaces_sealed)
         commit = self.next_commit(self._headers(opens))
         try:
             result = await send(commit)
@@ -220,6 +230,8 @@ class Writer:
             if self.lease is not None:
                 self.lease.roll_back()
             return StateRolledBack(self.company_id)
+        if "whatsapp logout:" in text:
+            return CompanyQuarantined.logged_out(self.company_id)
         if sealed := _SEALED.search(text):
             return SealedValueError(sealed[1], missing=True, company_id=self.company_id)
         if "whatsapp lease:" in text and self.lease is not None:

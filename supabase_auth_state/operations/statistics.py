@@ -18,6 +18,8 @@ from supabase_auth_state.rest.timestamps import seconds as _seconds
 Sort = Literal["company_id", "bytes", "rows", "last_write", "pre_keys"]
 """By what a page of companies may be sorted."""
 
+_PAGE = 500
+
 
 class TypeCount(TypedDict):
     """Rows of one key type.
@@ -209,9 +211,10 @@ class Company(TypedDict):
         live: whether the lease is live.
         token: the number of the lease.
         lapses: how often a lease ran out before its owner renewed it.
+        creds_saved: when its creds were last changed, or None without creds; that of now.
         restored_at: when an owner found that the database had been set back to an earlier moment,
-            or None.
-        pause: why pools leave it alone, or None.
+            or None; that of now.
+        pause: why pools leave it alone, or None; that of now.
     """
 
     company_id: str
@@ -231,6 +234,7 @@ class Company(TypedDict):
     live: bool
     token: int
     lapses: int
+    creds_saved: float | None
     restored_at: float | None
     pause: Pause | None
 
@@ -287,6 +291,53 @@ class CompaniesPage(TypedDict):
     time: float
     companies: Sequence[Company]
     after: Sequence[Any] | None
+
+
+class CompanySize(TypedDict):
+    """How much a company holds.
+
+    Attributes:
+        company_id: the company.
+        rows: how many keys it has.
+        bytes: their size, without indexes and dead rows.
+        expired: how many could be deleted when they were counted.
+    """
+
+    company_id: str
+    rows: int
+    bytes: int
+    expired: int
+
+
+class StorageStats(TypedDict):
+    """What is stored.
+
+    Attributes:
+        time: the database's time.
+        counted_at: how old the counts are; None before the first count.
+        every_company_counted_at: when the last count of every company began; None before the first,
+            when the counts are of a part only.
+        companies: companies with creds or keys.
+        rows: how many keys.
+        bytes: their size, without indexes and dead rows.
+        expired: keys whose time is over, counted now; 10,000 stands for any larger number.
+        by_type: rows, bytes and expired rows by key type.
+        by_company: the largest companies, largest first.
+        tables: bytes of the two tables, with indexes and unused space, measured now.
+        database_bytes: bytes of the database, everything in it included, measured now.
+    """
+
+    time: float
+    counted_at: float | None
+    every_company_counted_at: float | None
+    companies: int
+    rows: int
+    bytes: int
+    expired: int
+    by_type: Mapping[str, TypeCount]
+    by_company: Sequence[CompanySize]
+    tables: Mapping[str, int]
+    database_bytes: int
 
 
 class Day(TypedDict):
@@ -458,6 +509,68 @@ async def read_companies(
     page = await rest.rpc("whatsapp_companies_page", params, is_right=_has("companies"))
     _check_age(page["companies"])
     return cast("CompaniesPage", page)
+
+
+async def read_largest(rest: Rest, count: int) -> list[Company]:
+    """Return the largest companies, largest first.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    found: list[Company] = []
+    after: Sequence[Any] | None = None
+    while len(found) < count:
+        page = await read_companies(
+            rest, sort="bytes", descending=True, after=after, limit=min(count - len(found), _PAGE)
+        )
+        found += page["companies"]
+        after = page["after"]
+        if after is None:
+            break
+    return found
+
+
+async def read_storage_stats(rest: Rest, *, companies: int = 20) -> StorageStats:
+    """Return what is stored, and how much of it the largest companies have.
+
+    Args:
+        rest: where the database is.
+        companies: how many companies.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    overview = await read_overview(rest)
+    largest = await read_largest(rest, companies)
+    storage = overview["storage"]
+    return {
+        "time": overview["time"],
+        "counted_at": overview["refreshed_at"],
+        "every_company_counted_at": overview["recounted_at"],
+        "companies": overview["companies"],
+        "rows": overview["keys"]["rows"],
+        "bytes": overview["keys"]["bytes"],
+        "expired": overview["expired"],
+        "by_type": overview["keys"]["by_type"],
+        "by_company": [
+            {
+                "company_id": each["company_id"],
+                "rows": each["rows"],
+                "bytes": each["bytes"],
+                "expired": each["expired"],
+            }
+            for each in largest
+        ],
+        "tables": {
+            "public.whatsapp_auth": _table_bytes(storage["auth"]),
+            "public.whatsapp_keys": _table_bytes(storage["keys"]),
+        },
+        "database_bytes": storage["database"],
+    }
+
+
+def _table_bytes(table: TableStorage) -> int:
+    return table["heap"] + table["toast"] + table["indexes"]
 
 
 async def read_company(rest: Rest, company_id: str) -> CompanyOverview | None:

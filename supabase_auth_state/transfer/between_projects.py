@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from .backups import DIRECTORY
 from .closable import ClosableCompany
 from .company import read_company
 from .copy_in import CopyIn
-from .documents import name_of
+from .documents import name_of, sealed_with_each
+from .history import read_history
 from .plan import Plan, Source
 from .progress import Progress, silent
 from .quiet import located
@@ -40,6 +41,8 @@ class TransferReport:
         values: how many values it has there; creds count as one. None when it had moved before.
         unchanged: how many of them were there already, as after a transfer that was broken off.
         already_moved: whether an earlier transfer had done everything.
+        sealed: how many of them are sealed, by the id of their key: processes there need it.
+        kept_here: how many earlier versions of it stay in the project that it has left.
         database_backup: the copy of the rows that the other project held, if any was replaced.
     """
 
@@ -48,6 +51,8 @@ class TransferReport:
     values: int | None = None
     unchanged: int = 0
     already_moved: bool = False
+    sealed: Mapping[str, int] = field(default_factory=dict)
+    kept_here: int = 0
     database_backup: Path | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -63,9 +68,15 @@ class TransferReport:
             f"{company}: {self.values} values moved to {self.project}, each the same on both "
             "sides; it is closed here"
         )
-        if self.database_backup is None:
-            return moved
-        return f"{moved}\nbackup of what the other project held: {self.database_backup}"
+        return "\n".join([moved, *self._notes()])
+
+    def _notes(self) -> Iterator[str]:
+        for key_id, count in self.sealed.items():
+            yield f"{count} values are sealed with {key_id}, which processes need there too"
+        if self.kept_here:
+            yield f"{self.kept_here} earlier versions stay here: `history` lists them"
+        if self.database_backup is not None:
+            yield f"backup of what the other project held: {self.database_backup}"
 
 
 async def transfer_company(
@@ -80,11 +91,13 @@ async def transfer_company(
 ) -> TransferReport:
     """Move a company to another project; it is owned on both sides meanwhile, then closed here.
 
-    Every value is copied as it is stored, with its time, and both databases hash all of them. Only
-    when all hashes are the same is the company closed here, and only then can it be opened there.
-    What is broken off is finished by running it again; until then no process can open the company
-    in the other project, and here only as long as it is not closed. The rows stay here. A closed
-    company comes back by a transfer in the other direction.
+    Every value is copied as it is stored, with its time, and both databases hash all of them. A
+    sealed value stays sealed with the same key, whichever keys are given here. Why pools leave the
+    company alone comes along; earlier versions and removed companies do not. Only when all hashes
+    are the same is the company closed here, and only then can it be opened there. What is broken
+    off is finished by running it again; until then no process can open the company in the other
+    project, and here only as long as it is not closed. The rows stay here. A closed company comes
+    back by a transfer in the other direction.
 
     Args:
         company_id: the company.
@@ -140,9 +153,11 @@ class _Move:
         if self.source.url == self.target.url:
             raise ConfigurationError(f"a transfer goes to another project than {self.source.url}")
         self.here = ClosableCompany(self.source, self.company_id)
-        self.there = ClosableCompany(self.target, self.company_id)
+        # Without keys: what arrives is stored as it was, sealed or plain.
+        self.there = ClosableCompany(self.target.with_encryption(None), self.company_id)
         self._moved = MOVED + self.target.url
         self._arriving = ARRIVING + self.source.url
+        self._sealed: Mapping[str, int] = {}
 
     async def run(self) -> TransferReport:
         await self.here.look()
@@ -171,23 +186,28 @@ class _Move:
                 # Our lease had run out, and a process without one has written.
                 await self._copy(force=True)
                 await self._compare()
+        await self.there.set_pause(await self.here.pause())
+        kept = await read_history(self.company_id, client=self.source)
         await self.there.open()
         return TransferReport(
             company_id=self.company_id,
             project=self.target.url,
             values=len(hashes),
             unchanged=plan.unchanged,
+            sealed=self._sealed,
+            kept_here=len(kept.versions),
             database_backup=backup,
         )
 
     async def _copy(self, *, force: bool) -> tuple[Plan, Path | None]:
         self.progress("reading", 0, 0)
         company = (await read_company(self.source, self.company_id)).with_creds()
+        self._sealed = sealed_with_each(company.documents.values())
         assert self.there.lease is not None  # noqa: S101 - owned by the caller
         return await CopyIn(
             rest=self.target,
             company_id=self.company_id,
-            source=Source(company.documents, family=str(company.family)),
+            source=Source(company.documents, family=str(company.family), as_stored=True),
             force=force,
             backup_dir=self.backup_dir,
             backup_name=None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from supabase_auth_state.errors import StoreUnavailable
 from supabase_auth_state.leases.lease import Lease, acquire_closed, acquire_lease, new_owner
@@ -82,6 +83,21 @@ class ClosableCompany:
                 f"company {self.company_id!r} is still closed in {self.rest.url}: run the same "
                 "command again"
             )
+
+    async def pause(self) -> Mapping[str, Any] | None:
+        """Return why pools leave the company alone, or None when they do not."""
+        wanted = {"p_companies": [self.company_id]}
+        found = await self.rest.ask("whatsapp_pauses_of", self.company_id, wanted)
+        pause: Mapping[str, Any] | None = found["pauses"].get(self.company_id)
+        return pause
+
+    async def set_pause(self, pause: Mapping[str, Any] | None) -> None:
+        """Make pools leave the company alone just as another project's do, or not."""
+        await self.rest.ask("reinstate_whatsapp_company", self.company_id, {})
+        if pause is not None:
+            names = ("code", "reason", "seconds", "noted_by")
+            noted = {f"p_{name}": pause[name] for name in names}
+            await self.rest.ask("note_whatsapp_pause", self.company_id, noted)
 
     async def hashes(self) -> Mapping[KeyRef, str]:
         """Return the database's hash of each value."""

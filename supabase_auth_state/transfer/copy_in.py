@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from supabase_auth_state.errors import DuplicateDevice, VerificationFailed
@@ -14,7 +14,7 @@ from supabase_auth_state.rest.client import Rest
 from .backups import back_up_company
 from .company import Company, companies_of_device, read_company
 from .company_writer import Change, CompanyWriter, batches, owned_for, refuse_if_owned
-from .documents import CREDS, device_in, name_of, refuse_sealed
+from .documents import CREDS, device_in, name_of, refuse_sealed, sealed_with_each
 from .plan import Plan, Source, plan_import, refusal
 from .progress import Progress
 
@@ -97,8 +97,9 @@ class CopyIn:
 
     async def _plan(self) -> tuple[Plan, Company]:
         company = (await read_company(self.rest, self.company_id)).of_family(self.source.family)
-        # What cannot be compared is not replaced, --force or not.
-        refuse_sealed(company.documents.values(), self.company_id)
+        if not self.source.as_stored:
+            # What cannot be compared is not replaced, --force or not.
+            refuse_sealed(company.documents.values(), self.company_id)
         plan = plan_import(self.source, company)
         if not self.force:
             if plan.needs_force:
@@ -121,6 +122,10 @@ class CopyIn:
     async def _write(self, lease: Lease, plan: Plan, company: Company) -> None:
         writer = CompanyWriter(lease, self.source.family)
         changed = [*plan.added, *plan.replaced]
+        if self.source.as_stored:
+            changed = [replace(each, json=each.stored) for each in changed]
+            # What is replaced is in the backup, whether or not it could be opened.
+            lease.writer.replaces_sealed = tuple(sealed_with_each(company.documents.values()))
         if company.creds is not None:
             # A client that opens the company finds all of it as it was, or as it will be.
             await self.check_source()
@@ -136,7 +141,7 @@ class CopyIn:
             done += len(batch)
             self.progress("writing", done, len(changed))
         await self.check_source()
-        await writer.upsert_creds(self.source.documents[CREDS])
+        await writer.upsert_creds(next(each for each in changed if each.ref == CREDS))
         self.progress("writing", len(changed), len(changed))
 
     async def _verify(self) -> None:

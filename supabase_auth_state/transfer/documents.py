@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from supabase_auth_state import codec
-from supabase_auth_state.codec import Sealing, is_sealed
+from supabase_auth_state.codec import Sealing, is_sealed, sealed_with
 from supabase_auth_state.errors import CodecError, SealedValueError, some_of
 from supabase_auth_state.files.folder import FolderContents
 from supabase_auth_state.files.names import CREDS_FILE, file_name
@@ -54,6 +54,11 @@ class Document:
         """The JSON text with sorted names: the same for the same value."""
         return orjson.dumps(self.json, option=orjson.OPT_SORT_KEYS)
 
+    @property
+    def stored(self) -> Any:
+        """The JSON value as the row holds it."""
+        return self.json if self.sealed is None else self.sealed
+
 
 Documents = Mapping[KeyRef, Document]
 
@@ -77,6 +82,11 @@ def refuse_sealed(documents: Iterable[Document], company_id: str) -> None:
     for document in documents:
         if is_sealed(document.json):
             decoded(document, company_id)
+
+
+def sealed_with_each(documents: Iterable[Document]) -> Counter[str]:
+    """Return how many documents are stored sealed with each key."""
+    return Counter(key for each in documents if (key := sealed_with(each.stored)) is not None)
 
 
 class Match(enum.Enum):

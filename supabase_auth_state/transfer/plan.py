@@ -34,11 +34,14 @@ class Source:
         documents: the keys, in the order of type and id, and the creds.
         spared: keys that are not among them, and whose rows stay as they are.
         family: the client family of the documents.
+        as_stored: whether sealed values are to stay sealed as they are, and plain ones plain,
+            whichever keys are given here.
     """
 
     documents: Documents = field(repr=False)
     spared: AbstractSet[KeyRef] = frozenset()
     family: str = codec.BAILEYS
+    as_stored: bool = False
 
 
 @dataclass
@@ -103,6 +106,8 @@ def plan_import(source: Source, company: Company) -> Plan:
                 plan.returning.append(ref)
             continue
         found = match(file, row, company.company_id, source.family)
+        if found is Match.SAME and source.as_stored and file.stored != row.stored:
+            found = Match.SAME_VALUE
         if found is Match.SAME:
             plan.unchanged += 1
             continue

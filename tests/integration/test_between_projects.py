@@ -15,6 +15,7 @@ from supabase_auth_state import (
     CompanyMoved,
     CompanyNotFound,
     ConfigurationError,
+    DuplicateDevice,
     LeaseHeld,
     NewerState,
     Rest,
@@ -25,6 +26,7 @@ from supabase_auth_state import (
     delete_company,
     import_folder,
     open_rest,
+    read_history,
     transfer_company,
     use_supabase_auth_state,
 )
@@ -33,7 +35,9 @@ from supabase_auth_state.leases.lease import acquire_closed, acquire_lease
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.transfer.closable import ClosableCompany
 from supabase_auth_state.transfer.company_writer import CompanyWriter
+from supabase_auth_state.transfer.rekey import rekey_company
 from tests.folders import sample_folder
+from tests.sealing import K1, K2, OTHER_K1
 
 Rows = list[tuple[Any, ...]]
 
@@ -344,3 +348,123 @@ def test_the_command_moves_one_or_each(
     assert (code, refused["error"], refused["project"]) == (5, "CompanyMoved", other.url)
     for name in ("v7-small", "v6-small"):
         assert rows(other, name) == rows(first, name)
+
+
+KEYS = {
+    "no keys": None,
+    "the key": K1,
+    "another key that would seal": f"{K2},{K1}",
+    "the key, and plain values wanted": f"plain,{K1}",
+    "another key of the same name": OTHER_K1,
+}
+
+
+def sealed_with(stack: Stack, company_id: str) -> set[str | None]:
+    """Return the ids of the keys that the rows are sealed with, None for plain ones."""
+    values = [json.loads(value) for _, _, value, _ in rows(stack, company_id)]
+    return {each.get("$sealed") if isinstance(each, dict) else None for each in values}
+
+
+@pytest.fixture
+async def sealed(rest: Rest, company: str, stack: Stack) -> str:
+    """That company, sealed with k1."""
+    await rekey_company(rest.with_encryption(K1), company)
+    assert sealed_with(stack, company) == {"k1"}
+    return company
+
+
+@pytest.mark.parametrize("keys", KEYS.values(), ids=KEYS)
+async def test_sealed_values_arrive_as_they_are_whatever_keys_the_transfer_has(
+    rest: Rest, there: Rest, stack: Stack, other: LocalStack, sealed: str, keys: str | None
+) -> None:
+    before = rows(stack, sealed)
+    report = await transfer_company(
+        sealed, to=there.with_encryption(keys), client=rest.with_encryption(keys)
+    )
+    assert rows(other, sealed) == before
+    assert report.sealed == {"k1": len(before)}
+    assert "are sealed with k1" in str(report)
+    await opened(there.with_encryption(K1), sealed)
+
+
+async def test_plain_values_arrive_plain_though_the_transfer_has_keys(
+    rest: Rest, there: Rest, stack: Stack, other: LocalStack, company: str
+) -> None:
+    report = await transfer_company(
+        company, to=there.with_encryption(K1), client=rest.with_encryption(K1)
+    )
+    assert rows(other, company) == rows(stack, company)
+    assert report.sealed == {}
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_sealed_company_is_finished_without_keys_although_it_has_changed_meanwhile(
+    rest: Rest,
+    there: Rest,
+    stack: Stack,
+    other: LocalStack,
+    sealed: str,
+    step: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    async def fail(*_: object) -> None:
+        raise StoreUnavailable("broken off")
+
+    with monkeypatch.context() as broken:
+        for name in STEPS[step]:
+            kind, method = name.split(".")
+            owner = {"CompanyWriter": CompanyWriter, "ClosableCompany": ClosableCompany}[kind]
+            broken.setattr(owner, method, fail)
+        with pytest.raises(StoreUnavailable, match="broken off"):
+            await transfer_company(sealed, to=there, client=rest)
+    assert sealed_with(other, sealed) <= {"k1"}
+    if step != "it is not opened":
+        client = rest.with_encryption(f"{K2},{K1}")
+        async with use_supabase_auth_state(sealed, client=client, lease=True) as auth:
+            await auth.keys.set({"pre-key": {"1": None, "900": {"public": b"", "private": b""}}})
+            auth.creds["nextPreKeyId"] += 1
+            await auth.save_creds()
+    await transfer_company(sealed, to=there, client=rest, backup_dir=tmp_path)
+    assert rows(other, sealed) == rows(stack, sealed)
+    await opened(there.with_encryption(f"{K2},{K1}"), sealed)
+
+
+async def test_a_device_that_is_there_under_another_name_is_found_though_it_is_sealed(
+    rest: Rest, there: Rest, sealed: str, tmp_path: Path
+) -> None:
+    folder = sample_folder("v7-small", tmp_path / "twin")
+    await import_folder(folder, "twin-" + sealed, client=there.with_encryption(K1))
+    with pytest.raises(DuplicateDevice):
+        await transfer_company(sealed, to=there, client=rest.with_encryption(K1))
+
+
+async def pauses(rest: Rest, company_id: str) -> dict[str, Any]:
+    found = await rest.ask("whatsapp_pauses_of", company_id, {"p_companies": [company_id]})
+    return dict(found["pauses"])
+
+
+async def test_a_pause_comes_along_and_one_that_was_ended_does_not_come_back(
+    rest: Rest, there: Rest, company: str, tmp_path: Path
+) -> None:
+    noted = {"p_code": 401, "p_reason": "logged out", "p_seconds": None, "p_noted_by": "worker-1"}
+    await rest.ask("note_whatsapp_pause", company, noted)
+    await transfer_company(company, to=there, client=rest)
+    arrived = (await pauses(there, company))[company]
+    assert (arrived["code"], arrived["seconds"], arrived["noted_by"]) == (401, None, "worker-1")
+    await there.ask("reinstate_whatsapp_company", company, {})
+    await transfer_company(company, to=rest, client=there, backup_dir=tmp_path)
+    assert await pauses(rest, company) == {}
+
+
+async def test_earlier_versions_stay_where_they_are_and_the_report_says_how_many(
+    rest: Rest, there: Rest, company: str
+) -> None:
+    async with use_supabase_auth_state(company, client=rest, lease=True) as auth:
+        auth.creds["nextPreKeyId"] += 1
+        await auth.save_creds()
+    kept = len((await read_history(company, client=rest)).versions)
+    report = await transfer_company(company, to=there, client=rest)
+    assert report.kept_here == kept >= 1
+    assert (await read_history(company, client=there)).versions == ()
+    assert len((await read_history(company, client=rest)).versions) == kept
