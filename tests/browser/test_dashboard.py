@@ -366,6 +366,30 @@ def test_what_is_the_matter_with_a_company_is_told(
     project_db.execute("delete from whatsapp_leases where company_id = 'company-0901'")
 
 
+def test_a_company_that_has_moved_is_not_opened_by_a_button(
+    look: Any, address: str, project_db: psycopg.Connection[Any]
+) -> None:
+    moved, mark = "company-0950", "moved to https://another.supabase.co"
+    project_db.execute("select set_config('whatsapp_auth.closing', %s, false)", [moved])
+    project_db.execute(
+        "insert into whatsapp_leases (company_id, token, owner) values (%s, 1, %s)", [moved, mark]
+    )
+    page: Page = look()
+    page.goto(f"/companies?search={moved}")
+    expect(page.locator("tbody tr")).to_contain_text("moved")
+    page.goto(f"/company?id={moved}")
+    expect(page.locator("#figures")).to_contain_text(f"Closed here: {mark}")
+    expect(page.get_by_role("link", name="Release the lease…")).to_have_count(0)
+    form = {"id": moved, "action": "release", "token": "1"}
+    for found in (
+        web.get(f"{address}/company/ask?id={moved}&action=release"),
+        web.post(f"{address}/company/do", data=form, headers={"origin": address}),
+    ):
+        assert (found.status_code, "lives in the project" in found.text) == (409, True)
+    assert lease(project_db, moved)["owner"] == mark
+    project_db.execute("delete from whatsapp_leases where company_id = %s", [moved])
+
+
 def test_a_lease_acquired_since_it_was_shown_is_not_ended(
     look: Any, project_db: psycopg.Connection[Any]
 ) -> None:
