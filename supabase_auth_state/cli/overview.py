@@ -82,7 +82,9 @@ class StorageStats:
         )
         sealed = stats.get("sealed_with", {})
         if any(any(counts) for counts in sealed.values()):
-            summary += "".join(f"\n{name}: {counts_by_key(sealed[name])}" for name in sealed)
+            summary += "".join(
+                f"\n{name}: {counts_by_key(counts)}" for name, counts in sealed.items() if counts
+            )
         parts = [summary]
         rows = [(name, *_sizes(counts)) for name, counts in types]
         if rows:
