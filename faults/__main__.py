@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import random
 import secrets
 import sys
 import time
 
 from devstack import LocalStack
 
+from .chaos import Chaos
 from .storm import Report, epoch
 
 _SECONDS = 8.0
@@ -40,6 +42,7 @@ async def _run(faults: int, seed: int) -> Report:
     report, number = Report(), 0
     print(f"seed {seed}", file=sys.stderr)
     with LocalStack.start() as stack:
+        await Chaos(stack, random.Random()).prepare()
         while report.total < faults:
             number += 1
             started, known = time.monotonic(), len(report.violations)

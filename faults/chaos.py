@@ -12,6 +12,18 @@ from devstack import LocalStack
 _PAUSE = (0.5, 3.0)
 _LASTS = (0.2, 1.5)
 
+_BEFORE_EACH_REQUEST = (
+    "create or replace function chaos.before() returns void language plpgsql as "
+    "$$ begin {}; end $$"
+)
+_PREPARE = f"""
+create schema if not exists chaos;
+grant usage on schema chaos to public;
+{_BEFORE_EACH_REQUEST.format("null")};
+grant execute on function chaos.before() to public;
+alter role authenticator set pgrst.db_pre_request = 'chaos.before';
+"""
+
 
 class Chaos:
     """Disturbs the servers of a stack, one after the other, until it is stopped.
@@ -36,13 +48,19 @@ class Chaos:
         deeds: list[Callable[[], Awaitable[None]]] = [
             self.kill_postgrest, self.kill_postgres, self.stop_gateway, self.freeze_postgrest,
             self.reload_schema, self.lock_rows, self.cut_statements, self.end_connections,
-            self.start_without_postgres, self.hide_functions, self.make_read_only,
+            self.start_without_postgres, self.hide_functions, self.make_read_only, self.fail_over,
         ]  # fmt: skip
         while loop.time() < until:
             deed = self._chance.choice(deeds)
             await deed()
             self.done[deed.__name__.replace("_", " ")] += 1
             await asyncio.sleep(self._chance.uniform(*_PAUSE))
+
+    async def prepare(self) -> None:
+        """Let PostgREST call a function before each request, once in the life of a stack."""
+        await self.execute(_PREPARE)
+        await asyncio.to_thread(self._stack.postgrest.stop)
+        await asyncio.to_thread(self._stack.postgrest.start)
 
     async def kill_postgrest(self) -> None:
         """End PostgREST as a crash would, and start it again."""
@@ -70,19 +88,30 @@ class Chaos:
         Only one that reads: a client takes a function that is missing for one that never was.
         """
         there, away = "fetch_whatsapp_keys(text,jsonb,text)", "hidden(text,jsonb,text)"
-        await self._sql(f"alter function public.{there} rename to hidden")
+        await self.execute(f"alter function public.{there} rename to hidden")
         await self.reload_schema()
         await self._a_while()
-        await self._sql(f"alter function public.{away} rename to fetch_whatsapp_keys")
+        await self.execute(f"alter function public.{away} rename to fetch_whatsapp_keys")
         await self.reload_schema()
 
     async def make_read_only(self) -> None:
-        """Let every new transaction be one that only reads, as a project that is full."""
-        await self._sql("alter role authenticator set default_transaction_read_only = on")
-        await self.end_connections()
+        """Let every transaction only read, as a database whose disk is full: 25006.
+
+        Not by `default_transaction_read_only`: PostgREST begins each write with `read write`.
+        """
+        await self.execute(_BEFORE_EACH_REQUEST.format("set transaction read only"))
+        try:
+            await self._a_while()
+        finally:
+            await self.execute(_BEFORE_EACH_REQUEST.format("null"))
+
+    async def fail_over(self) -> None:
+        """Let PostgreSQL be a replica that only reads for a while, and then take over."""
+        await asyncio.to_thread(self._stack.postgres.kill)
+        (self._stack.postgres.data / "standby.signal").touch()
+        await asyncio.to_thread(self._stack.postgres.start)
         await self._a_while()
-        await self._sql("alter role authenticator reset default_transaction_read_only")
-        await self.end_connections()
+        await self.execute("select pg_promote()")
 
     async def stop_gateway(self) -> None:
         """Refuse connections for a while."""
@@ -98,37 +127,38 @@ class Chaos:
 
     async def reload_schema(self) -> None:
         """Let PostgREST look at the database anew."""
-        await self._sql("notify pgrst, 'reload schema'")
+        await self.execute("notify pgrst, 'reload schema'")
 
     async def lock_rows(self) -> None:
         """Hold locks for a while, as a long transaction of maintenance does."""
         table = self._chance.choice(["whatsapp_keys", "whatsapp_leases", "whatsapp_auth"])
         # A statement of one transaction: the locks end with it.
-        await self._sql(
+        await self.execute(
             f"with locked as (select 1 from public.{table} for update) "  # noqa: S608
             f"select count(*), pg_sleep({self._chance.uniform(*_LASTS):.2f}) from locked"
         )
 
     async def cut_statements(self) -> None:
         """Let statements time out almost at once, in connections that begin now."""
-        await self._sql("alter role authenticator set statement_timeout = '2ms'")
+        await self.execute("alter role authenticator set statement_timeout = '2ms'")
         await self.end_connections()
         await self._a_while()
-        await self._sql("alter role authenticator reset statement_timeout")
+        await self.execute("alter role authenticator reset statement_timeout")
         await self.end_connections()
 
     async def end_connections(self) -> None:
         """End every connection to the database, as a failover does."""
-        await self._sql(
+        await self.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'authenticator'"
         )
 
-    async def _a_while(self) -> None:
-        await asyncio.sleep(self._chance.uniform(*_LASTS))
-
-    async def _sql(self, statement: str) -> None:
+    async def execute(self, statement: str) -> None:
+        """Run statements in the stack's database, as its superuser."""
         def run() -> None:
             with self._stack.cluster.superuser(self._stack.database) as connection:
                 connection.execute(statement.encode())
 
         await asyncio.to_thread(run)
+
+    async def _a_while(self) -> None:
+        await asyncio.sleep(self._chance.uniform(*_LASTS))

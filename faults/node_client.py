@@ -187,15 +187,24 @@ class NodeClient:
         url: what it takes for the project's URL.
         key: the project's service key.
         patience: seconds to wait for an answer; a request is given up after half of them.
+        encryption: the keys that seal values, or None.
     """
 
     elsewhere = True
 
-    def __init__(self, process: NodeProcess, url: str, key: str, patience: float) -> None:
+    def __init__(
+        self,
+        process: NodeProcess,
+        url: str,
+        key: str,
+        patience: float,
+        encryption: str | None = None,
+    ) -> None:
         self._process = process
         self._url = url
         self._key = key
         self._patience = patience
+        self._encryption = encryption
 
     def fresh(self, tag: int) -> int:
         """Return the tag itself; see `Client`."""
@@ -207,5 +216,6 @@ class NodeClient:
         opened = await self._process.call(
             "open", company_id, auth=auth, url=self._url, key=self._key, company=company_id,
             lease=lease, leaseTtl=lease_ttl, patience=self._patience, tag=tag,
+            encryption=self._encryption,
         )  # fmt: skip
         return NodeAuth(self._process, company_id, auth, opened)

@@ -1,7 +1,7 @@
 // Companies opened by examples/node for another language to drive: a JSON command a line on stdin, a JSON answer a
 // line on stdout. Commands run at the same time; an answer repeats the command's id.
 //
-//     {"id": 1, "op": "open", "auth": 7, "url", "key", "company", "lease", "leaseTtl", "patience", "tag"}
+//     {"id": 1, "op": "open", "auth": 7, "url", "key", "company", "lease", "leaseTtl", "patience", "tag", "encryption"}
 //     {"id": 2, "op": "get" | "set" | "clear" | "save" | "close", "auth": 7, …}
 //
 // Answers: {"id", "result"} or {"id", "error": {"name", "message", "code"}}.
@@ -34,7 +34,7 @@ const makeClient = (url, key, told) =>
 		realtime: { transport: class {} } // Node 20 has no WebSocket, and none is opened here
 	})
 
-const open = async ({ auth: name, url, key, company, lease, leaseTtl, patience, tag }) => {
+const open = async ({ auth: name, url, key, company, lease, leaseTtl, patience, tag, encryption }) => {
 	const told = { token: null }
 	const fresh = () => ({ ...creds, nextPreKeyId: tag })
 	const auth = await useSupabaseAuthState(company, {
@@ -42,6 +42,7 @@ const open = async ({ auth: name, url, key, company, lease, leaseTtl, patience, 
 		baileys: { BufferJSON, initAuthCreds: fresh, proto },
 		lease,
 		leaseTtl,
+		encryption: encryption ?? undefined,
 		timeout: patience * 1000,
 		giveUpAfter: patience * 500
 	})

@@ -15,6 +15,7 @@ from supabase_auth_state import (
     LeaseHeld,
     LeaseLost,
     Rest,
+    SealedValueError,
     StoreError,
     SupabaseAuthStateError,
     UnreadKeyError,
@@ -358,6 +359,9 @@ class Recorded:
         before = self._disturbances()
         try:
             return Outcome.ACKNOWLEDGED, await call
+        except SealedValueError as error:
+            self._history.problems.append(f"{name}: {error}")
+            return Outcome.UNKNOWN, None
         except _REFUSED:
             return Outcome.REFUSED, None
         except _REFUSED_IF_UNDISTURBED:

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 from devstack import Stack
 from supabase_auth_state import Settings, open_rest
+from supabase_auth_state.codec.sealing import Sealing
+from supabase_auth_state.config.encryption import NO_KEYS, parse_keys
 
 from . import actions
 from .proxy import Answer, Exchange, Fault, Landing, Matches, Proxy
@@ -238,9 +240,15 @@ class _Play:
     """One company, its clients, and everything that is recorded of them."""
 
     def __init__(
-        self, stack: Stack, opened: AsyncExitStack, patience: float, make: MakeClient
+        self,
+        stack: Stack,
+        opened: AsyncExitStack,
+        patience: float,
+        make: MakeClient,
+        encryption: str | None,
     ) -> None:
         self._stack = stack
+        self._encryption = encryption
         self._patience = patience
         self._make = make
         self._opened = opened
@@ -295,7 +303,10 @@ class _Play:
     async def _sit(self, client: int) -> _Seat:
         proxy = await self._opened.enter_async_context(Proxy(self._stack.url))
         key, patience = self._stack.service_role_key, self._patience
-        settings = Settings(proxy.url, key, timeout=patience, give_up_after=patience / 2)
+        settings = Settings(
+            proxy.url, key, timeout=patience, give_up_after=patience / 2,
+            encryption=self._encryption,
+        )  # fmt: skip
         client_of_it = await self._opened.enter_async_context(self._make(settings))
         name = f"client {client}.{len(self._entered)}"
         recorded = Recorded(self._history, name, client_of_it, lambda: seat.disturbed)
@@ -354,7 +365,10 @@ class _Play:
     async def _observe(self) -> None:
         for seat in self._seats.values():
             await seat.proxy.quiet()
-        self._history.observe(await stored(self._stack, self._history.company_id))
+        company_id = self._history.company_id
+        keys = NO_KEYS if self._encryption is None else parse_keys(self._encryption)
+        found = await stored(self._stack, company_id, Sealing(company_id, keys))
+        self._history.observe(found)
 
 
 async def play(
@@ -364,6 +378,7 @@ async def play(
     lease: bool,
     patience: float = PATIENCE,
     make: MakeClient = python_client,
+    encryption: str | None = None,
 ) -> str | None:
     """Play a schedule in a company of its own; say what is wrong with what came of it, or None.
 
@@ -373,9 +388,10 @@ async def play(
         lease: whether the first client opens the company with a lease.
         patience: seconds after which a client gives a request up.
         make: makes the clients.
+        encryption: the keys that seal values, or None.
     """
     async with AsyncExitStack() as opened:
-        one = _Play(stack, opened, patience, make)
+        one = _Play(stack, opened, patience, make, encryption)
         await one.step(Enter(0, lease))
         await one.step(Finish(0))
         for step in steps:

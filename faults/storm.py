@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from devstack import LocalStack
 from supabase_auth_state import Settings, open_rest
+from supabase_auth_state.codec.sealing import Sealing
+from supabase_auth_state.config.encryption import NO_KEYS, parse_keys
 
 from . import actions
 from .chaos import Chaos
@@ -19,7 +22,7 @@ from .node_client import NodeClient, NodeProcess
 from .proxy import Answer, Exchange, Fault, Landing, Proxy
 from .recorder import KEYS, Client, History, PythonClient, Recorded
 from .requests import is_any
-from .tables import execute, stored
+from .tables import execute, plain, stored
 
 _PATIENCE = 1.0
 # After this, nothing that a crashed client has sent may be executed any more.
@@ -127,18 +130,25 @@ class Kind:
         name: what it is called in the names of companies.
         leases: the chances that a client opens it with a lease; one of them is chosen.
         lease_ttl: seconds for which a lease is taken.
+        encryption: the keys that seal its values, or None.
     """
 
     name: str
     leases: tuple[bool, ...]
     lease_ttl: float
+    encryption: str | None = None
 
 
-KINDS = (
+_PLAIN = (
     Kind("leases", (True,), 3),
     Kind("no leases", (False,), 3),
     # Long enough not to run out: while it has, clients without one may write as well.
     Kind("both", (True, False), 600),
+)
+_KEYS = f"k1:{base64.b64encode(bytes(range(32))).decode()}"
+KINDS = (
+    *_PLAIN,
+    *(replace(kind, name=f"{kind.name}, sealed", encryption=_KEYS) for kind in _PLAIN),
 )
 
 
@@ -277,6 +287,8 @@ class Company:
         node: NodeProcess,
     ) -> None:
         self.history = History(f"storm-{kind.name}-{uuid.uuid4().hex}")
+        keys = NO_KEYS if kind.encryption is None else parse_keys(kind.encryption)
+        self._sealing = Sealing(self.history.company_id, keys)
         self._stack = stack
         self._kind = kind
         self._chance = chance
@@ -288,10 +300,9 @@ class Company:
         self._line_of: dict[Recorded, Line] = {}
         self._crashed: list[asyncio.Task[None]] = []
 
-    async def run(self, clients: int, seconds: float) -> None:
-        """Let clients work for so long."""
-        until = asyncio.get_running_loop().time() + seconds
-        await asyncio.gather(*(self._client(number, until) for number in range(clients)))
+    async def run(self, clients: int, goes_on: Callable[[], bool]) -> None:
+        """Let clients work for as long as it goes on."""
+        await asyncio.gather(*(self._client(number, goes_on) for number in range(clients)))
 
     async def check(self) -> str | None:
         """Wait for what is late, look at the tables and say what is wrong, if anything is."""
@@ -299,23 +310,25 @@ class Company:
             await line.landed()
         await asyncio.gather(*self._crashed)
         self.history.end_what_is_left()
-        self.history.observe(await stored(self._stack, self.history.company_id))
+        self.history.observe(await stored(self._stack, self.history.company_id, self._sealing))
         self.history.settle_limits(self._entered)
+        if self._sealing.seals is not None:
+            found = await plain(self._stack, self.history.company_id)
+            self.history.problems += [f"{name} is stored plain" for name in found]
         return self.history.wrong()
 
-    async def _client(self, number: int, until: float) -> None:
-        loop = asyncio.get_running_loop()
+    async def _client(self, number: int, goes_on: Callable[[], bool]) -> None:
         life = 0
-        while loop.time() < until:
+        while goes_on():
             life += 1
             recorded = await self._begin(f"client {number}.{life}")
             lease = self._chance.choice(self._kind.leases)
             while not await recorded.open(lease=lease, lease_ttl=self._kind.lease_ttl):
                 await asyncio.sleep(self._chance.uniform(0.05, 0.3))
-                if loop.time() >= until:
+                if not goes_on():
                     return
             for _ in range(self._chance.randint(5, 60)):
-                if loop.time() >= until:
+                if not goes_on():
                     break
                 await self._calls(recorded)
             if self._chance.random() < 0.3:
@@ -335,12 +348,18 @@ class Company:
 
     def _new_client(self, proxy: Proxy) -> Client:
         """Return one in Node or in Python."""
-        key = self._stack.service_role_key
+        key, encryption = self._stack.service_role_key, self._kind.encryption
+        sealed = "" if encryption is None else ", sealed"
         if self._chance.random() < _IN_NODE:
-            self._report.clients["Node"] += 1
-            return NodeClient(self._node, proxy.url, key, _PATIENCE)
-        self._report.clients["Python"] += 1
-        rest = open_rest(Settings(proxy.url, key, timeout=_PATIENCE, give_up_after=_PATIENCE / 2))
+            self._report.clients[f"Node{sealed}"] += 1
+            return NodeClient(self._node, proxy.url, key, _PATIENCE, encryption)
+        self._report.clients[f"Python{sealed}"] += 1
+        rest = open_rest(
+            Settings(
+                proxy.url, key, timeout=_PATIENCE, give_up_after=_PATIENCE / 2,
+                encryption=encryption,
+            )
+        )  # fmt: skip
         self._opened.push_async_callback(rest.close)
         return PythonClient(rest)
 
@@ -401,11 +420,11 @@ async def epoch(
     """Let companies work under faults for a while, and check what came of it.
 
     Args:
-        stack: a stack of its own.
+        stack: a stack of its own; `Chaos.prepare` it when servers are disturbed.
         report: what is added to.
         seed: decides everything, with the number.
         number: the epoch, from 1.
-        seconds: how long clients work.
+        seconds: how long clients work at least; until every server works again.
         companies: how many there are.
         servers: whether servers are disturbed too.
     """
@@ -419,8 +438,14 @@ async def epoch(
 
         all_companies = [new_company(KINDS[n % len(KINDS)]) for n in range(companies)]
         chaos = Chaos(stack, random.Random(chance.random()))
-        working = [company.run(3, seconds) for company in all_companies]
-        await asyncio.gather(*working, *([chaos.run(seconds - 1)] if servers else []))
+        until = asyncio.get_running_loop().time() + seconds
+        disturbing = asyncio.ensure_future(chaos.run(seconds - 1 if servers else 0))
+
+        def goes_on() -> bool:
+            return not disturbing.done() or asyncio.get_running_loop().time() < until
+
+        working = [company.run(3, goes_on) for company in all_companies]
+        await asyncio.gather(disturbing, *working)
         report.servers += chaos.done
         for company in all_companies:
             trace = await company.check()

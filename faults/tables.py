@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 
 from devstack import Stack
+from supabase_auth_state.codec.sealing import Sealing
 
 from .checker import CREDS, Value
 from .recorder import KEYS, decoded
@@ -37,18 +38,37 @@ async def execute(stack: Stack, query: str, parameters: Sequence[Any]) -> list[A
         await asyncio.sleep(0.1)
 
 
-async def stored(stack: Stack, company_id: str) -> dict[str, Value | None]:
-    """Return what is stored of a company, by the keys that the checker knows."""
+async def stored(stack: Stack, company_id: str, sealing: Sealing) -> dict[str, Value | None]:
+    """Return what is stored of a company, by the keys that the checker knows.
+
+    Args:
+        stack: where.
+        company_id: the company.
+        sealing: opens its values.
+    """
     rows = await execute(
         stack,
         "select key_type, key_id, value from whatsapp_keys where company_id = %s union all "
-        "select 'creds', '', creds from whatsapp_auth where company_id = %s",
+        "select '', '', creds from whatsapp_auth where company_id = %s",
         [company_id] * 2,
     )
     found: dict[str, Value | None] = dict.fromkeys([*KEYS, CREDS])
-    for key_type, key_id, value in rows:
-        if key_type == CREDS:
-            found[CREDS] = value["nextPreKeyId"]
-        else:
+    for key_type, key_id, row in rows:
+        value = sealing.open((key_type, key_id), row)
+        if key_type:
             found[f"{key_type} {key_id}"] = decoded(key_type, value)
+        else:
+            found[CREDS] = value["nextPreKeyId"]
     return found
+
+
+async def plain(stack: Stack, company_id: str) -> list[str]:
+    """Return the names of the values of a company that are not sealed."""
+    rows = await execute(
+        stack,
+        "select key_type || ' ' || key_id from whatsapp_keys "
+        "where company_id = %s and not value ? '$sealed' union all "
+        "select 'creds' from whatsapp_auth where company_id = %s and not creds ? '$sealed'",
+        [company_id] * 2,
+    )
+    return [name for [name] in rows]

@@ -17,7 +17,8 @@ FOUND = Path(__file__).parents[1] / ".devstack" / "fuzz"
 SEEDS = Path(__file__).parents[1] / "tests" / "fixtures" / "baileys" / "v7-small"
 _DONE = re.compile(r"Done (\d+) runs in (\d+) second")
 _NAMES = (
-    "document", "stored-value", "file-name", "single-file", "answer", "settings", "arguments"
+    "document", "stored-value", "file-name", "single-file", "answer", "settings", "arguments",
+    "journal",
 )  # fmt: skip
 
 

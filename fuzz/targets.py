@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from nacl.secret import SecretBox
 
 from supabase_auth_state import codec
 from supabase_auth_state.cli.main import build_parser
@@ -36,6 +37,7 @@ from supabase_auth_state.rest.answers import (
     with_receipt,
 )
 from supabase_auth_state.rest.responses import refusal
+from supabase_auth_state.store.journal import opened, sealed
 from supabase_auth_state.types import KEY_TYPES
 
 Target = Callable[[bytes], None]
@@ -154,6 +156,53 @@ def arguments(data: bytes) -> None:
             _require(end.code in {0, 2}, "a command line ended otherwise than with 0 or 2")
 
 
+def journal(data: bytes) -> None:
+    """A journal that was changed gives what was written up to a place, or is refused.
+
+    Each four bytes of the input are a change: what is done, where (two bytes), and with what.
+    """
+    box, records = _journal()
+    changed = bytearray(b"".join(records))
+    for one in range(0, min(len(data), _MOST_CHANGES) - 3, 4):
+        what, where, by = data[one], int.from_bytes(data[one + 1 : one + 3], "big"), data[one + 3]
+        place = where % (len(changed) + 1)
+        if what % 5 == 0:
+            del changed[place:]
+        elif what % 5 == 1 and place < len(changed):
+            changed[place] ^= by
+        elif what % 5 == 2:
+            changed[place:place] = records[by % len(records)]
+        elif what % 5 == 3:
+            del changed[place : place + by]
+        else:
+            changed += bytes([by]) * (where % 99)
+    try:
+        found, end = opened(box, bytes(changed))
+    except ValueError as error:
+        _says_nothing(error)
+        return
+    _require(found == _WRITTEN[: len(found)], "a journal gives what was not written")
+    left_out = any(record in changed[end:] for record in records)
+    _require(not left_out, "a whole record of a journal was left out")
+
+
+_MOST_CHANGES = 64
+"""Bytes of the input of `journal` that are looked at."""
+
+_WRITTEN: list[Any] = [
+    ["c", "w", 1, 2.5],
+    {"keys": [["session", "1.0", SECRET]], "creds": None, "clear": False},
+    1,
+    {"keys": [], "creds": SECRET, "clear": True},
+]
+
+
+@cache
+def _journal() -> tuple[SecretBox, list[bytes]]:
+    box = SecretBox(bytes(SecretBox.KEY_SIZE))
+    return box, [sealed(box, number, content) for number, content in enumerate(_WRITTEN)]
+
+
 TARGETS: Mapping[str, Target] = {
     "document": document,
     "stored-value": stored_value,
@@ -162,6 +211,7 @@ TARGETS: Mapping[str, Target] = {
     "answer": answer,
     "settings": settings,
     "arguments": arguments,
+    "journal": journal,
 }
 """By the name that `make fuzz` prints."""
 

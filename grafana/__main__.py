@@ -1,7 +1,7 @@
 """`python -m grafana`: load every expression into a real Prometheus that scrapes a real process.
 
-Needs `prometheus` and `promtool`, e.g. of Debian's package `prometheus`, on the PATH or in the
-folder that PROMETHEUS names.
+Takes `prometheus` and `promtool` of the PATH or of the folder that PROMETHEUS names; elsewhere, on
+Debian and what is made of it, their package is unpacked into `.devstack/`, without being installed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from supabase_auth_state.operations.metrics import serve_metrics
 from supabase_auth_state.rest.client import using_rest
 
 HERE = Path(__file__).parent
+UNPACKED = HERE.parent / ".devstack" / "prometheus"
 CONFIG = """
-global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+global: {{scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 250ms}}
 rule_files: ["{rules}"]
 scrape_configs:
   - job_name: whatsapp
@@ -46,10 +47,26 @@ def expressions() -> list[str]:
 
 def program(name: str) -> str:
     """Return the path of a program of Prometheus."""
-    found = shutil.which(name, path=f"{os.environ.get('PROMETHEUS', '')}{os.pathsep}{os.defpath}")
+    folders = [os.environ.get("PROMETHEUS", ""), os.defpath, str(UNPACKED / "usr" / "bin")]
+    path = os.pathsep.join(filter(None, folders))
+    found = shutil.which(name, path=path)
+    if found is None and shutil.which("apt-get"):
+        unpack()
+        found = shutil.which(name, path=path)
     if found is None:
-        sys.exit(f"{name} is missing: apt-get install prometheus, or name its folder in PROMETHEUS")
+        sys.exit(f"{name} is missing: name the folder that has it in PROMETHEUS")
     return found
+
+
+def unpack() -> None:
+    """Unpack Debian's package: installed, it would start a server of its own."""
+    UNPACKED.mkdir(parents=True, exist_ok=True)
+    download = ["apt-get", "download", "-qq", "prometheus"]
+    if subprocess.run(download, cwd=UNPACKED, check=False).returncode:
+        sys.exit("apt-get cannot download the package prometheus: apt-get update first")
+    (package,) = UNPACKED.glob("prometheus_*.deb")
+    subprocess.run(["dpkg", "-x", package, UNPACKED], check=True)
+    package.unlink()
 
 
 async def check() -> int:

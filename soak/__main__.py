@@ -92,7 +92,12 @@ class Process:
 
 
 class Soak:
-    """The run: its processes, its companies and their messages."""
+    """The run: its processes, its companies and their messages.
+
+    Attributes:
+        samples: what was measured, in order.
+        owners: the processes that have owned companies.
+    """
 
     def __init__(self, stack: LocalStack, companies: int, options: Mapping[str, float]) -> None:
         self._stack = stack
@@ -100,6 +105,12 @@ class Soak:
         self._messages = dict.fromkeys((str(962302 + number) for number in range(companies)), 0)
         self._processes: list[Process] = []
         self.samples: list[Sample] = []
+        self.owners: set[str] = set()
+
+    @property
+    def messages(self) -> int:
+        """How many messages were written to companies that their owners have handed over."""
+        return sum(self._messages.values())
 
     @property
     def violations(self) -> list[str]:
@@ -133,8 +144,10 @@ class Soak:
             for process, share in zip(self._processes, kept, strict=True):
                 wanted = {company: self._messages[company] for company in share}
                 self._messages |= await process.own(wanted)
-            for process in self._processes:
+            for process, share in zip(self._processes, kept, strict=True):
                 await process.owning()
+                if share:
+                    self.owners.add(process.name)
         self._shares = shares
 
     def _kept(self, shares: list[dict[str, int]]) -> list[dict[str, int]]:

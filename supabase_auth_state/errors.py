@@ -278,8 +278,9 @@ class CompanyNotFound(SupabaseAuthStateError):
     def __init__(self, company_id: str) -> None:
         self.company_id = company_id
         super().__init__(
-            f"company {company_id!r} is not in the database: check the name, import its folder, or "
-            "open it with create=True to link a new device"
+            f"company {company_id!r} is not in the database: check the name, import its folder, "
+            "open it with create=True to link a new device, or look whether it was deleted or "
+            f"logged out (supabase-auth-state history --company {company_id})"
         )
 
 
@@ -407,8 +408,20 @@ class PoolError(SupabaseAuthStateError):
 class CompanyQuarantined(PoolError):
     """WhatsApp logged the company out or banned it (401, 403, 406): a person has to act.
 
-    Its rows are kept. ``pool.reinstate`` lets it be opened again.
+    Its rows are kept: after 401 in the database's quarantine, else where they are.
+    ``pool.reinstate`` lets it be opened again; a company that was logged out then begins anew,
+    unless it is restored first.
     """
+
+    @classmethod
+    def logged_out(cls, company_id: str) -> CompanyQuarantined:
+        """Return the error of a company that was logged out: nothing is stored for it."""
+        return cls(
+            f"company {company_id!r} was logged out by WhatsApp (401): its keys and creds are in "
+            "quarantine, and nothing is stored for it. To link a new device or import one: "
+            f"`supabase-auth-state reinstate --company {company_id}`. To go on with what it had: "
+            f"`supabase-auth-state restore --company {company_id}`, then reinstate"
+        )
 
 
 class SessionBackoff(PoolError):

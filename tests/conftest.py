@@ -186,10 +186,11 @@ def company_id(request: pytest.FixtureRequest) -> Iterator[str]:
     name = f"test-{uuid.uuid4().hex}"
     yield name
     if "stack" in request.fixturenames:
-        _remove_companies(request.getfixturevalue("stack"), name)
+        remove_companies(request.getfixturevalue("stack"), name)
 
 
-def _remove_companies(stack: Stack, name: str) -> None:
+def remove_companies(stack: Stack, name: str) -> None:
+    """Remove the companies that have this in their name."""
     with psycopg.connect(stack.db_url) as connection:
         # As a clean-up may, whoever owns them.
         connection.execute("set local whatsapp_auth.maintenance = 'on'")

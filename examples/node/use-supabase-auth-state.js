@@ -54,6 +54,7 @@ const PREFER = 'resolution=merge-duplicates,return=minimal'
  * - `NOT_FOUND`: the company is not stored, and `create` is false
  * - `UNFINISHED_IMPORT`: the company has keys and no creds; run the import again
  * - `ROLLED_BACK`: the database was set back to an earlier moment; stop before sessions are damaged
+ * - `LOGGED_OUT`: WhatsApp has logged the company out, and nothing is stored for it until it is reinstated or restored
  * - `LEASE_HELD`, `LEASE_LOST`: another process owns the company
  * - `CLOSED`: a write after `close()`
  */
@@ -71,15 +72,15 @@ export class AuthStateError extends Error {
  *
  * @param {string} companyId
  * @param {Options} [options]
- * @returns {Promise<{ state: AuthenticationState, saveCreds: () => Promise<void>, close: () => Promise<void> }>}
+ * @returns {Promise<{ state: AuthenticationState, saveCreds: () => Promise<void>, logOut: () => Promise<void>, close: () => Promise<void> }>}
  */
 export async function useSupabaseAuthState(companyId, options = {}) {
 	if (!companyId) throw new AuthStateError('CONFIGURATION', 'a company id is needed')
 	const baileys = options.baileys ?? (await import('baileys'))
 	const company = new Company(companyId, options.client ?? (await clientFromEnv()), options)
-	const keys = await givenKeys(companyId, options.encryption ?? process.env.SUPABASE_AUTH_STATE_KEYS)
-	const codec = sealed(company, keys, makeCodec(company, baileys))
-	const writer = new Writer(company, [...keys.byId.keys()])
+	const sealKeys = await givenKeys(companyId, options.encryption ?? process.env.SUPABASE_AUTH_STATE_KEYS)
+	const codec = sealed(company, sealKeys, makeCodec(company, baileys))
+	const writer = new Writer(company, [...sealKeys.byId.keys()])
 	const close = async () => {
 		await writer.end()
 		await writer.lease?.release()
@@ -87,6 +88,9 @@ export async function useSupabaseAuthState(companyId, options = {}) {
 	if (options.lease) writer.lease = await Lease.acquire(company, writer, options)
 	try {
 		let found = await company.loadCreds()
+		if (!found.creds && found.logged_out) {
+			throw new AuthStateError('LOGGED_OUT', `${company} was logged out: reinstate it to link a new device, or restore it`)
+		}
 		if (!found.creds && !found.has_keys) {
 			if (options.create === false) throw new AuthStateError('NOT_FOUND', `${company} is not in the database`)
 			writer.epoch = found.epoch
@@ -98,8 +102,11 @@ export async function useSupabaseAuthState(companyId, options = {}) {
 		}
 		writer.epoch = found.epoch
 		const creds = codec.decode('creds', '', found.creds)
-		const saveCreds = async () => writer.saveCreds(codec.encode('creds', '', creds))
-		return { state: { creds, keys: makeKeyStore(company, writer, codec) }, saveCreds, close }
+		const { saveBehind, ...keys } = makeKeyStore(company, writer, codec)
+		const saveCreds = async () => saveBehind(codec.encode('creds', '', creds))
+		// After DisconnectReason.loggedOut: into quarantine with all of it, until a person decides.
+		const logOut = async () => writer.logOut()
+		return { state: { creds, keys }, saveCreds, logOut, close }
 	} catch (error) {
 		await close().catch(() => {}) // the first error is the one to tell
 		throw error
@@ -110,13 +117,16 @@ export async function useSupabaseAuthState(companyId, options = {}) {
  * @param {Company} company
  * @param {Writer} writer
  * @param {ReturnType<typeof makeCodec>} codec
- * @returns {AuthenticationState['keys']}
+ * @returns {AuthenticationState['keys'] & { saveBehind: (creds: object) => Promise<void> }} the keys, and how
+ *   creds are saved behind them
  */
 function makeKeyStore(company, writer, codec) {
 	/** @type {Set<string>} */
 	const unread = new Set()
 	let suspectUntil = 0
-	let comparing = 0
+	let waiting = 0
+	/** @type {Set<Promise<void>>} writes that are compared before they are sent, or were */
+	const compared = new Set()
 	/** @type {Promise<void>} */
 	let line = Promise.resolve()
 
@@ -149,20 +159,41 @@ function makeKeyStore(company, writer, codec) {
 		const blind = rows.find(row => unread.has(`${row.key_type} ${row.key_id}`))
 		if (blind) throw unreadError(blind)
 		if (!rows.length) return
-		const saved = comparing || Date.now() < suspectUntil ? await compareInLine(rows) : { done: writer.saveKeys(rows) }
-		await saved.done
+		if (!waiting && Date.now() >= suspectUntil) return writer.saveKeys(rows)
+		const saving = inLine(async () => {
+			await refuseForgetful(rows)
+			return { done: writer.saveKeys(rows) }
+		})
+		compared.add(saving)
+		await saving.finally(() => compared.delete(saving))
+	}
+
+	/** Creds may count keys that are still compared: they wait for them, and fail with them. @param {object} creds */
+	async function saveBehind(creds) {
+		if (!waiting) return writer.saveCreds(creds)
+		const before = [...compared]
+		await inLine(async () => {
+			await Promise.all(before)
+			return { done: writer.saveCreds(creds) }
+		})
+	}
+
+	async function clear() {
+		await (waiting ? inLine(async () => ({ done: writer.clearKeys() })) : writer.clearKeys())
 	}
 
 	/**
-	 * While one write is compared, later ones wait behind it: none may overtake it.
+	 * While one write is compared, later ones wait behind it: none may overtake it. The next one may be
+	 * handed to the writer before this one is stored.
 	 *
-	 * @param {Row[]} rows
+	 * @param {() => Promise<{ done: Promise<void> }>} work
 	 */
-	async function compareInLine(rows) {
-		comparing++
-		const turn = line.then(() => refuseForgetful(rows)).then(() => ({ done: writer.saveKeys(rows) }))
+	async function inLine(work) {
+		waiting++
+		const turn = line.then(work)
 		line = turn.then(() => {}, () => {})
-		return turn.finally(() => comparing--)
+		const handed = await turn.finally(() => waiting--)
+		await handed.done
 	}
 
 	/**
@@ -189,7 +220,7 @@ function makeKeyStore(company, writer, codec) {
 		return new AuthStateError('UNREAD', `${company}: ${type} ${id} is not written, for it could not be read before`)
 	}
 
-	return { get, set, clear: async () => writer.clearKeys() }
+	return { get, set, clear, saveBehind }
 }
 
 /**
@@ -300,7 +331,9 @@ function sealed(company, { seals, byId }, codec) {
 		const device = type === 'creds' && !id ? deviceOf(stored) : ''
 		const place = placeOf(type, id, seals, device)
 		const box = sealBox(/** @type {Buffer} */ (byId.get(seals)), place, Buffer.from(JSON.stringify(stored)))
-		return { $sealed: seals, v: 1, ...(device && { device }), box: box.toString('base64') }
+		// Clients before 0.4, which know nothing of this, refuse creds whose noiseKey is no key pair.
+		const spoilt = type === 'creds' && !id ? { noiseKey: 'sealed', ...(device && { device }) } : {}
+		return { $sealed: seals, v: 1, ...spoilt, box: box.toString('base64') }
 	}
 
 	/** @param {string} type @param {string} id @param {any} stored */
@@ -480,7 +513,7 @@ class Company {
 			if (!answer.error && (await this.#isExpected(answer, expected, commit, deadline))) return answer
 			// A success that is none, or a redirect, says nothing of what happened.
 			const status = answer.error ? answer.status : 0
-			const passing = status < 400 || [408, 425, 429].includes(status) || status >= 500
+			const passing = status < 400 || [408, 425, 429].includes(status) || status >= 500 || isReplica(answer.error)
 			const pause = Math.random() * Math.min(4_000, 200 * 2 ** attempt)
 			if (passing && performance.now() + pause < lastRetry) {
 				await sleep(pause)
@@ -518,9 +551,10 @@ class Company {
 
 	/** @param {Commit | undefined} commit @param {number} deadline @returns {Record<string, string>} */
 	#headers(commit, deadline) {
-		if (!commit) return {}
+		const knows = { 'x-whatsapp-knows': 'sealed' }
+		if (!commit) return knows
 		const until = ((deadline + this.#ahead) / 1000).toFixed(3)
-		return { ...commit.headers, 'x-whatsapp-commit': commit.number, 'x-whatsapp-deadline': until }
+		return { ...knows, ...commit.headers, 'x-whatsapp-commit': commit.number, 'x-whatsapp-deadline': until }
 	}
 
 	/** @param {string | number | undefined} time of the database, in seconds since 1970 */
@@ -551,12 +585,21 @@ class Company {
 	#failure(what, { error, status }, code) {
 		const sqlstate = String(error?.code ?? '')
 		const ours = sqlstate.startsWith('PT')
-		const reason = ours ? error.message : error ? `HTTP ${status} ${sqlstate}`.trim() : `no answer of PostgREST (HTTP ${status})`
-		const kinds = { 'whatsapp lease:': 'LEASE_HELD', 'whatsapp restore:': 'ROLLED_BACK', 'whatsapp sealing:': 'SEALED' }
+		const why = { 25006: ': the database is read-only', 53100: ': its disk is full' }[sqlstate] ?? (isReplica(error) ? ': this is a replica' : '')
+		const reason = ours ? error.message : error ? `HTTP ${status} ${sqlstate}`.trim() + why : `no answer of PostgREST (HTTP ${status})`
+		const kinds = {
+			'whatsapp lease:': 'LEASE_HELD',
+			'whatsapp logout:': 'LOGGED_OUT',
+			'whatsapp restore:': 'ROLLED_BACK',
+			'whatsapp sealing:': 'SEALED'
+		}
 		const kind = Object.entries(kinds).find(([start]) => ours && reason.startsWith(start))?.[1]
 		return new AuthStateError(kind ?? code, `${this}: ${what} failed: ${reason}`)
 	}
 }
+
+/** A replica that only reads, and may be about to take over, refuses what PostgREST begins each write with. @param {any} error */
+const isReplica = error => error?.code === '0A000' && /during recovery/.test(error.message)
 
 /** @type {Expected} */
 const isStored = ({ status, data }) => (status === 200 || status === 201) && data === null
@@ -619,6 +662,12 @@ class Writer {
 		await this.#write(commit => this.#receipt('clear_whatsapp_keys', commit))
 	}
 
+	/** Creds and keys go into quarantine, and nothing is stored for the company before a person says so. */
+	async logOut() {
+		const noted = { p_code: 401, p_reason: 'logged out', p_noted_by: `${hostname()}/${this.id}` }
+		await this.#write(commit => this.#receipt('log_out_whatsapp_company', commit, noted))
+	}
+
 	/**
 	 * After a write whose outcome is unknown: none of the earlier writes is executed after this. A
 	 * writer that is refused cannot have an earlier write executed either.
@@ -660,11 +709,11 @@ class Writer {
 		return this.#write(commit => this.#company.request(what, upsert, isStored, { commit }), after)
 	}
 
-	/** @param {string} name @param {Commit} commit */
-	#receipt(name, commit) {
+	/** @param {string} name @param {Commit} commit @param {object} [args] */
+	#receipt(name, commit, args = {}) {
 		const isReceipt = (/** @type {Answer} */ { status, data }) =>
 			status === 200 && data?.company_id === this.#company.id && data.commit === commit.number
-		return this.#company.rpc(name, {}, isReceipt, { commit })
+		return this.#company.rpc(name, args, isReceipt, { commit })
 	}
 
 	/**

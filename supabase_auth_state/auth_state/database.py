@@ -16,12 +16,13 @@ from supabase_auth_state.config.encryption import Encryption
 from supabase_auth_state.errors import (
     CompanyMoved,
     CompanyNotFound,
+    CompanyQuarantined,
     ConfigurationError,
     FamilyMismatch,
     UnfinishedImport,
 )
 from supabase_auth_state.files.folder import FolderKey, write_folder
-from supabase_auth_state.leases.lease import Lease, acquire_lease
+from supabase_auth_state.leases.lease import Lease, acquire_lease, new_owner
 from supabase_auth_state.leases.seals import sealing_for
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.client import Rest, open_rest
@@ -109,6 +110,27 @@ class AuthState(Closing):
         await asyncio.to_thread(write_folder, folder, self.creds, keys)
         return len(keys)
 
+    async def log_out(
+        self, code: int = 401, reason: str = "logged out", noted_by: str | None = None
+    ) -> None:
+        """Move the company into quarantine, because WhatsApp has logged its device out.
+
+        ``SessionPool`` does this after 401; call it where you connect without a pool. In one
+        transaction creds and keys leave the tables, and nothing new is stored for the company, by
+        any client, until a person decides: ``supabase-auth-state reinstate`` lets a new device be
+        linked, ``restore`` brings back what was there, for 14 days. `close` it after that.
+
+        Args:
+            code: WhatsApp's status code.
+            reason: its meaning, in a few words.
+            noted_by: the name of this process; made when absent.
+
+        Raises:
+            LeaseLost: this process no longer owns the company; nothing was moved.
+            StoreError: the database refused or did not answer.
+        """
+        await self.keys.log_out(code, reason, noted_by or new_owner())
+
     async def close(self) -> None:
         """Wait for the writes under way, release the lease, close what was opened for it.
 
@@ -184,6 +206,8 @@ def use_supabase_auth_state(
         LeaseHeld: another process owns the company.
         CompanyMoved: the company lives in another project now, or is on its way here.
         CompanyNotFound: the company is not stored, and ``create`` is False.
+        CompanyQuarantined: WhatsApp has logged the company out, and it was neither reinstated nor
+            restored since. No fresh creds are made.
         UnfinishedImport: the company has keys and no creds.
         FamilyMismatch: the rows belong to another kind of client.
         CodecError: the stored creds cannot be read for certain.
@@ -270,6 +294,8 @@ async def _load_creds(
     found = await rest.ask("fetch_whatsapp_creds", company_id, {})
     if found.get("closed"):
         raise CompanyMoved(company_id, found["closed"])
+    if found.get("logged_out") and found["creds"] is None:
+        raise CompanyQuarantined.logged_out(company_id)
     if found["creds"] is None and not found["has_keys"]:
         if fresh is None:
             raise CompanyNotFound(company_id)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .console import Console
 from .exits import DIFFERENT, DONE, REFUSED
 from .parsing import Commands, add_command, add_common_options
+from .tables import Page, Table
 
 if TYPE_CHECKING:
     from supabase_auth_state.operations.alerting import Alerts, Check
@@ -85,7 +86,7 @@ def _alerts(args: argparse.Namespace, rest: Rest) -> Alerts:
     return Alerts(rest, load_alert_config(args.config), project=project)
 
 
-class _Checked:
+class _Checked(Page):
     """What a look at the rules found, for printing."""
 
     def __init__(self, check: Check) -> None:
@@ -104,9 +105,7 @@ class _Checked:
         }
         return {"time": self._check.time, "reached": self._check.reached, "rules": rules}
 
-    def __str__(self) -> str:
-        from .tables import table
-
+    def parts(self) -> Iterator[str | Table]:
         rows = [
             (
                 each.rule.name,
@@ -117,8 +116,8 @@ class _Checked:
             for each in self._check.standings
         ]
         fires = len(self._check.firing)
-        head = f"{fires} of {len(rows)} rules fire" if fires else f"{len(rows)} rules, none fires"
-        return f"{head}\n\n{table(('rule', 'state', 'value', 'broken'), rows)}"
+        yield f"{fires} of {len(rows)} rules fire" if fires else f"{len(rows)} rules, none fires"
+        yield Table(("rule", "state", "value", "broken"), rows)
 
 
 class _Tested:

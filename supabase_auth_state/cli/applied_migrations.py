@@ -19,6 +19,10 @@ from supabase_auth_state.rest.client import Rest
 from .installed_files import Migration
 
 _FUNCTION = re.compile(r'create (or replace )?function (?:public|"\w+")\.(\w+)')
+_MADE = re.compile(
+    r"create (?:or replace )?(?:table|view|function) (?:if not exists )?"
+    r'(?:public|"\w+")\.(\w+)'
+)
 _DROPPED = re.compile(r'drop function (?:if exists )?(?:public|"\w+")\.(\w+)')
 
 
@@ -31,12 +35,19 @@ class Applied:
         titles: names of the CLI's history.
         functions: functions of ours that are there, or None where that is not known.
         known: False when the database is older than the function that is asked.
+        outside: tables and functions that anon or authenticated may use, or None where that is not
+            known. Some may be of another program.
+        without_rls: tables without row level security, likewise.
+        cron: ``{"installed": …, "schedule": …}`` of pg_cron, or None where that is not known.
     """
 
     versions: Collection[str] | None = None
     titles: Collection[str] = ()
     functions: Collection[str] | None = None
     known: bool = True
+    outside: Collection[str] | None = None
+    without_rls: Collection[str] | None = None
+    cron: Mapping[str, Any] | None = None
 
     def lacks(
         self, migrations: Sequence[Migration], made: Mapping[str, Collection[str]]
@@ -83,6 +94,9 @@ async def ask_api(rest: Rest) -> Applied:
         versions=None if history is None else [version for version, _ in history],
         titles=[] if history is None else [str(title) for _, title in history],
         functions=found["functions"] or [],
+        outside=found.get("outside"),
+        without_rls=found.get("without_rls"),
+        cron=found.get("cron"),
     )
 
 
@@ -139,6 +153,11 @@ def functions_made(files: Mapping[str, str]) -> dict[str, set[str]]:
         for functions in made.values():
             functions.difference_update(gone)
     return made
+
+
+def names_made(files: Mapping[str, str]) -> set[str]:
+    """Return the names of all tables, views and functions that files make."""
+    return {match[1] for sql in files.values() for match in _MADE.finditer(sql)}
 
 
 def _without_password(url: str) -> tuple[str, dict[str, str]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .console import Console
 from .exits import DONE
 from .parsing import Commands, add_command, positive
+from .tables import Page, Table, human_bytes
 
 if TYPE_CHECKING:
     from supabase_auth_state.operations.capacity import Capacity, DaysLeft
@@ -54,7 +56,7 @@ async def run_capacity(args: argparse.Namespace, console: Console) -> int:
     return DONE
 
 
-class _Capacity:
+class _Capacity(Page):
     """What fits, for printing."""
 
     def __init__(self, found: Capacity, *, whole: bool) -> None:
@@ -64,9 +66,7 @@ class _Capacity:
     def as_json(self) -> dict[str, Any]:
         return {**self._found.as_json(), "every_company_counted": self._whole}
 
-    def __str__(self) -> str:
-        from .tables import human_bytes, table
-
+    def parts(self) -> Iterator[str | Table]:
         found = self._found
         lines = [
             f"plan {found.plan.name}: {human_bytes(found.database_bytes)} of "
@@ -85,15 +85,14 @@ class _Capacity:
         )
         if not self._whole:
             lines.append("the first count is under way: these are counts of a part")
-        parts = ["\n".join(lines)]
+        yield "\n".join(lines)
         rows = [(name, human_bytes(size)) for name, size in found.by_type.items()]
         rows += [(name, human_bytes(size)) for name, size in found.largest]
         if rows:
-            parts.append(table(("type or company", "stored"), rows))
+            yield Table(("type or company", "stored"), rows)
         changes = [(name, str(count)) for name, count in found.what_if.items()]
         if changes:
-            parts.append(table(("if", "companies fit"), changes))
-        return "\n\n".join(parts)
+            yield Table(("if", "companies fit"), changes)
 
 
 def _when(left: DaysLeft | None) -> str:

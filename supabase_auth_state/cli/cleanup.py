@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from supabase_auth_state.errors import LeaseHeld
@@ -12,6 +12,7 @@ from .console import Console
 from .exits import DONE, OWNED, REFUSED
 from .overview import StorageStats
 from .parsing import Commands, add_command
+from .tables import Page, Table
 
 if TYPE_CHECKING:
     from supabase_auth_state.operations.cleanup import CleanupReport
@@ -65,7 +66,9 @@ async def _clean_up_once(console: Console) -> int:
 
     async with using_rest() as rest:
         try:
-            report = await run_cleanup(rest)
+            with console.progress("clean-up") as progress:
+                progress("deleting and counting", 0, 0)
+                report = await run_cleanup(rest)
         except LeaseHeld as held:
             console.say(f"another process is cleaning up now: {held.owner}")
             return OWNED
@@ -100,7 +103,7 @@ async def _schedule(args: argparse.Namespace, console: Console) -> int:
     return DONE if ok else REFUSED
 
 
-class _Cleanup:
+class _Cleanup(Page):
     """A clean-up report, for printing."""
 
     def __init__(self, report: CleanupReport) -> None:
@@ -115,12 +118,12 @@ class _Cleanup:
             "stats": report.stats,
         }
 
-    def __str__(self) -> str:
+    def parts(self) -> Iterator[str | Table]:
         report = self._report
         done = f"{report.deleted} expired keys deleted in {report.seconds:.1f} s"
-        if report.stats is None:
-            return f"{done}; stopped before the end"
-        return f"{done}\n\n{StorageStats(report.stats)}"
+        yield done if report.complete else f"{done}; stopped before the end"
+        if report.stats is not None:
+            yield from StorageStats(report.stats).parts()
 
 
 class _Schedule:

@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-
 from supabase_auth_state.rest.client import Rest
-from supabase_auth_state.rest.rows import WhatsappAuthRow
-
-if TYPE_CHECKING:
-    from postgrest import AsyncPostgrestClient
-
-Row = TypeVar("Row")
-
-_PAGE_ROWS = 1000
-_ALL = 2**31 - 1
 
 
 async def check_connection(rest: Rest) -> None:
@@ -30,7 +19,9 @@ async def check_connection(rest: Rest) -> None:
 
 
 async def list_companies(rest: Rest) -> list[str]:
-    """Return every company that has creds or keys, in order.
+    """Return every company that has creds or keys, in order of their ids.
+
+    They are read page by page. Of each, the database reads one entry of an index.
 
     Args:
         rest: where the database is.
@@ -38,38 +29,16 @@ async def list_companies(rest: Rest) -> list[str]:
     Raises:
         StoreError: the database refused or did not answer.
     """
-    stats = await rest.rpc("whatsapp_storage_stats", {"p_companies": _ALL})
-    with_creds = await read_all(rest, "whatsapp_auth", "company_id", WhatsappAuthRow)
-    return sorted({row["company_id"] for row in (*with_creds, *stats["by_company"])})
-
-
-async def read_all(
-    rest: Rest,
-    table: str,
-    columns: str,
-    row: type[Row],  # noqa: ARG001 - gives the type of the result
-) -> list[Row]:
-    """Return columns of every row of a table that has one row a company.
-
-    They are read page by page, because the API cuts longer answers without an error.
-
-    Args:
-        rest: where the database is.
-        table: the table.
-        columns: the columns, ``company_id`` among them, separated by commas.
-        row: the type of the table's rows; of these, only the columns named are there.
-
-    Raises:
-        StoreError: the database refused or did not answer.
-    """
-    found: list[Row] = []
-    last = ""
-
-    def build(client: AsyncPostgrestClient) -> Any:
-        query = client.from_(table).select(columns).gt("company_id", last)
-        return query.order("company_id").limit(_PAGE_ROWS)
-
-    while page := await rest.select(table, build):
-        found += cast("list[Row]", page)
-        last = page[-1]["company_id"]
+    found: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page = await rest.rpc(
+            "list_whatsapp_companies",
+            {"p_after": after},
+            is_right=lambda found: (
+                isinstance(found, dict) and {"companies", "after"} <= found.keys()
+            ),
+        )
+        found += page["companies"]
+        after = page["after"]
     return found

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from supabase_auth_state.errors import FolderError, SupabaseAuthStateError
+from supabase_auth_state.transfer.progress import Progress, silent
 
-from .tables import cut
+from .signals import put_back_on_leaving
+from .tables import Page
 
 if TYPE_CHECKING:
-    from supabase_auth_state.transfer.progress import ProgressBar
+    from rich.live import Live
+
+    from .screen import Screen, View
 
 # What errors carry for people and programs to act on; never a stored value.
 _DETAILS = (
@@ -26,8 +30,9 @@ _LISTS = {
     "differences": ("name", "reason"),
     "going_back": ("name", "change"),
 }
-_CLEAR_LINE = "\r\x1b[K"
-_USUAL_SIZE = os.terminal_size((80, 24))
+_SHOW_CURSOR = b"\x1b[?25h"
+_CLEAR_LINE = b"\r\x1b[2K"
+_LEAVE_FULL_SCREEN = b"\x1b[?1049l"
 
 
 class Report(Protocol):
@@ -45,28 +50,40 @@ class Report(Protocol):
 class Console:
     """The two streams of a command.
 
+    At a terminal rich draws, in colour unless ``NO_COLOR`` or ``TERM`` says otherwise. Elsewhere
+    everything is plain text.
+
     Args:
         json: print results as JSON, one value to a line, for a program.
     """
 
     def __init__(self, *, json: bool) -> None:
         self.json = json
-        self._status = ""
+        self._live: Live | None = None
+        self._view: View | None = None
+        self._screens: dict[TextIO, Screen] = {}
         for stream in (sys.stdout, sys.stderr):
             # An id or a path may hold what the terminal's encoding does not have.
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
 
     def result(self, report: Report, *, ok: bool = True) -> None:
-        """Print a result."""
+        """Print a result.
+
+        Raises:
+            FolderError: it cannot be written, e.g. because the disk is full.
+        """
         if self.json:
             self.document({"ok": ok, **report.as_json()})
+        elif isinstance(report, Page) and is_terminal(sys.stdout):
+            with _told():
+                self._screen(sys.stdout).print(report)
         else:
             self.text(str(report))
 
     def document(self, values: Mapping[str, Any]) -> None:
         """Print a JSON object on one line."""
-        self.text(json.dumps(values, ensure_ascii=True))
+        self._print(sys.stdout, json.dumps(values, ensure_ascii=True), highlight=False)
 
     def text(self, text: str) -> None:
         """Print text on standard output.
@@ -74,21 +91,14 @@ class Console:
         Raises:
             FolderError: it cannot be written, e.g. because the disk is full.
         """
-        self._without_status(sys.stdout, text)
+        self._print(sys.stdout, text)
 
     def say(self, words: str) -> None:
         """Print words that are not the result, on standard error."""
-        self._without_status(sys.stderr, words)
-
-    def status(self, line: str) -> None:
-        """Show a line under everything that is printed, if standard error is a terminal.
-
-        Args:
-            line: the line, which replaces the one before; "" removes it.
-        """
-        if is_terminal(sys.stderr):
-            self._status = line
-            self._draw_status()
+        if self._view is not None:
+            self._view.say(words)
+        else:
+            self._print(sys.stderr, words)
 
     def failure(self, error: SupabaseAuthStateError) -> None:
         """Print why a command failed, as JSON too where that is asked for."""
@@ -101,49 +111,107 @@ class Console:
             with suppress(FolderError):
                 self.document({"ok": False, **failure_as_json(error)})
 
-    def progress(self, label: str) -> ProgressBar:
-        """Return a progress bar, which draws nothing unless standard error is a terminal."""
-        from supabase_auth_state.transfer.progress import ProgressBar
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Progress]:
+        """Give what shows the progress under everything that is printed, until this is left.
 
-        return ProgressBar(sys.stderr, label)
+        Nothing is shown unless standard error is a terminal that can be drawn on.
+
+        Args:
+            label: the text before every step.
+        """
+        if self._live is not None or not is_drawable(sys.stderr):
+            yield silent
+            return
+        from .screen import Bar
+
+        bar = Bar(self._screen(sys.stderr), label)
+        with self._drawing(bar.display.live, sys.stderr, _CLEAR_LINE + _SHOW_CURSOR):
+            yield bar
+
+    @contextmanager
+    def full_screen(self, foot: str) -> Iterator[View]:
+        """Give what shows reports on the whole screen, until this is left.
+
+        Args:
+            foot: the last line.
+        """
+        from .screen import View
+
+        view = View(self._screen(sys.stdout), foot)
+        with self._drawing(view.display, sys.stdout, _LEAVE_FULL_SCREEN + _SHOW_CURSOR):
+            self._view = view
+            try:
+                yield view
+            finally:
+                self._view = None
 
     async def ask(self, question: str) -> str | None:
         """Return what a person types at the terminal, or None where no person can be asked.
 
-        Ctrl-C ends the wait at once.
+        Ctrl-C ends the wait at once. A progress is not drawn meanwhile.
         """
         import asyncio
 
         if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
             return None
-        sys.stderr.write(f"{question} ")
-        sys.stderr.flush()
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
+        with self._not_drawing():
+            self._print(sys.stderr, question, end=" ")
+            loop = asyncio.get_running_loop()
+            ready = asyncio.Event()
+            try:
+                loop.add_reader(sys.stdin, ready.set)
+            except NotImplementedError:  # Windows has no readers of terminals
+                typed: str = await asyncio.to_thread(sys.stdin.readline)
+                return typed.strip()
+            try:
+                await ready.wait()
+            finally:
+                loop.remove_reader(sys.stdin)
+            return sys.stdin.readline().strip()
+
+    def _print(
+        self, stream: TextIO | None, text: str, *, end: str = "\n", highlight: bool = True
+    ) -> None:
+        if stream is None or not is_terminal(stream):
+            write(stream, f"{text}{end}")
+            return
+        with _told():
+            # The terminal breaks lines, so that commands and paths can be copied from it.
+            self._screen(stream).print(text, end=end, highlight=highlight, soft_wrap=True)
+            stream.flush()
+
+    def _screen(self, stream: TextIO) -> Screen:
+        """Return what draws on a terminal, without breaking what is drawn there already."""
+        from .screen import Screen
+
+        if self._live is not None and _are_one(stream, self._live.console.file):
+            stream = self._live.console.file  # type: ignore[assignment]
+        if stream not in self._screens:
+            self._screens[stream] = Screen(stream, terminal=True)
+        return self._screens[stream]
+
+    @contextmanager
+    def _drawing(self, live: Live, stream: TextIO, put_back: bytes) -> Iterator[None]:
+        self._live = live
         try:
-            loop.add_reader(sys.stdin, ready.set)
-        except NotImplementedError:  # Windows has no readers of terminals
-            typed: str = await asyncio.to_thread(sys.stdin.readline)
-            return typed.strip()
-        try:
-            await ready.wait()
+            with put_back_on_leaving(stream.fileno(), put_back), live:
+                yield
         finally:
-            loop.remove_reader(sys.stdin)
-        return sys.stdin.readline().strip()
+            self._live = None
 
-    def _without_status(self, stream: TextIO, text: str) -> None:
-        # A progress bar may be there as well.
-        if is_terminal(sys.stderr):
-            sys.stderr.write(_CLEAR_LINE)
-            sys.stderr.flush()
-        write(stream, f"{text}\n")
-        if self._status:
-            self._draw_status()
-
-    def _draw_status(self) -> None:
-        columns = terminal_size(sys.stderr).columns
-        sys.stderr.write(f"{_CLEAR_LINE}{cut(self._status, columns - 1)}")
-        sys.stderr.flush()
+    @contextmanager
+    def _not_drawing(self) -> Iterator[None]:
+        live, self._live = self._live, None
+        if live is None:
+            yield
+            return
+        live.stop()
+        try:
+            yield
+        finally:
+            live.start(refresh=True)
+            self._live = live
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -151,13 +219,16 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def terminal_size(stream: TextIO) -> os.terminal_size:
-    """Return columns and lines of the terminal that a stream goes to, or the usual 80 and 24."""
+def is_drawable(stream: TextIO | None) -> bool:
+    """Return whether a stream is a terminal on which what was drawn can be drawn anew."""
+    return is_terminal(stream) and os.environ.get("TERM", "").lower() not in {"dumb", "unknown"}
+
+
+def _are_one(one: TextIO, other: Any) -> bool:
     try:
-        size = os.get_terminal_size(stream.fileno())
+        return os.path.sameopenfile(one.fileno(), other.fileno())
     except OSError:
-        size = _USUAL_SIZE
-    return size if size.columns and size.lines else _USUAL_SIZE
+        return one is other
 
 
 def failure_as_json(error: SupabaseAuthStateError) -> dict[str, Any]:
@@ -186,9 +257,20 @@ def write(stream: TextIO | None, text: str) -> None:
     """
     if stream is None:
         return
-    try:
+    with _told():
         stream.write(text)
         stream.flush()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Make a failure to write an error of ours.
+
+    Raises:
+        FolderError: it cannot be written, e.g. because the disk is full.
+    """
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 from supabase_auth_state.errors import ConfigurationError
@@ -12,6 +13,8 @@ from .console import Console
 from .exits import DONE
 from .parsing import Commands, add_command, add_company_backup_dir, port
 
+_PATIENCE = 4.0
+"""Seconds after which a page says that the database does not answer."""
 _NEEDED = ("starlette", "uvicorn", "jinja2")
 
 
@@ -61,13 +64,16 @@ async def run_dashboard(args: argparse.Namespace, console: Console) -> int:
     from .web.serve import serve_dashboard
 
     access = access_for(args.host, environment(), tuple(args.allowed_host))
-    async with using_rest() as rest:
+    settings = Settings.from_env()
+    impatient = replace(settings, give_up_after=_PATIENCE)
+    async with using_rest(settings) as rest, using_rest(impatient) as looking:
         dashboard = Dashboard(
             rest=rest,
+            looking=looking,
             access=access,
             alerts=load_alert_config(args.config),
             backup_dir=args.backup_dir,
-            project=project_name(Settings.from_env().url),
+            project=project_name(settings.url),
         )
         with stop_request() as asked:
             await serve_dashboard(

@@ -6,7 +6,7 @@ import argparse
 
 from supabase_auth_state.errors import ConfigurationError
 
-from .console import Console
+from .console import Console, Report
 from .exits import DONE, REFUSED
 from .parsing import Commands, add_command, add_company, add_company_backup_dir
 
@@ -44,10 +44,14 @@ async def run_delete(args: argparse.Namespace, console: Console) -> int:
     if not args.yes and not await _confirmed(args.company, console, now=args.now):
         console.say("nothing was deleted")
         return REFUSED
-    if args.now:
-        console.result(await erase_company(args.company))
-        return DONE
-    console.result(await delete_company(args.company, backup_dir=args.backup_dir))
+    with console.progress(args.company) as progress:
+        progress("deleting", 0, 0)
+        report: Report
+        if args.now:
+            report = await erase_company(args.company)
+        else:
+            report = await delete_company(args.company, backup_dir=args.backup_dir)
+    console.result(report)
     return DONE
 
 

@@ -32,8 +32,9 @@ def _add_doctor(commands: Commands) -> None:
         run_doctor,
         summary="is the project set up as it has to be; damaged rows of a company, and repair",
         description="""\
-Without a company: look at URL, key, migrations, grants, what outsiders can read (with
-SUPABASE_ANON_KEY), clock, round trip, clean-up and statistics, one line each.
+Without a company: look at URL, key, migrations, grants, what outsiders may use, can read and can
+call (with SUPABASE_ANON_KEY), clock, round trip, max_rows, pg_cron, clean-up and statistics, one
+line each.
 
 With one: read a company's rows and report every damaged one: bytes in forms that Baileys no longer
 reads, mappings without their other half, keys that do not belong together. Ends with exit code 3
@@ -103,7 +104,9 @@ async def _for_companies(
 
             companies = await list_companies(rest)
             return await for_each(companies, lambda name: work(name, rest), console, what=what)
-        ended = await work(args.company, rest)
+        with console.progress(args.company) as progress:
+            progress("reading", 0, 0)
+            ended = await work(args.company, rest)
     console.result(ended.report, ok=ended.code == DONE)
     return ended.code
 

@@ -113,7 +113,6 @@ async def _import_each(args: argparse.Namespace, console: Console, options: dict
     from .companies import check_connection
 
     report = ImportEachReport()
-    tally = Tally(console, report, "imported")
 
     def tell(outcome: ImportOutcome) -> None:
         if outcome.report is not None:
@@ -124,10 +123,8 @@ async def _import_each(args: argparse.Namespace, console: Console, options: dict
     options |= {"concurrency": args.concurrency, "on_outcome": tell, "report": report}
     async with using_rest() as rest:
         await check_connection(rest)
-        try:
+        with Tally(console, report, "imported") as tally:
             await import_each(args.folder, client=rest, **options)
-        finally:
-            tally.sum_up()
     return tally.code
 
 
@@ -248,7 +245,9 @@ async def run_verify(args: argparse.Namespace, console: Console) -> int:
 
     if args.all:
         return await _for_each_folder(args.folder, verify, console, what="the same on both sides")
-    ended = await verify(args.folder, args.company)
+    with console.progress(args.company) as progress:
+        progress("comparing", 0, 0)
+        ended = await verify(args.folder, args.company)
     console.result(ended.report, ok=ended.code == DONE)
     return ended.code
 
@@ -322,7 +321,9 @@ async def run_purge(args: argparse.Namespace, console: Console) -> int:
             args.folder, purge, console, what="removed" if args.yes else "ready to be removed"
         )
     else:
-        ended = await purge(args.folder, args.company)
+        with console.progress(args.company) as progress:
+            progress("comparing", 0, 0)
+            ended = await purge(args.folder, args.company)
         console.result(ended.report, ok=ended.code == DONE)
         code = ended.code
     if code == DONE and not args.yes:

@@ -13,7 +13,7 @@ from supabase_auth_state import __version__
 from supabase_auth_state.config import Settings
 from supabase_auth_state.errors import StoreError, SupabaseAuthStateError
 
-from .applied_migrations import ask_api, functions_made
+from .applied_migrations import Applied, ask_api, functions_made, names_made
 from .installed_files import Migration
 from .migration_files import migrations_for
 from .tables import human_duration
@@ -27,6 +27,16 @@ ANON_VARIABLES = ("SUPABASE_ANON_KEY", "SUPABASE_PUBLISHABLE_KEY")
 _OURS = ("whatsapp_auth", "whatsapp_keys", "whatsapp_leases")
 # Not even the service role reads these but by functions.
 _TABLES = (*_OURS, "whatsapp_creds_history", "whatsapp_quarantine_keys")
+_NO_COMPANY = "supabase-auth-state/doctor"
+# Calls that change nothing, whoever makes them.
+_CALLS: Mapping[str, Mapping[str, Any]] = {
+    "get_whatsapp_keys": {"p_company_id": _NO_COMPANY, "p_keys": {}},
+    "list_whatsapp_companies": {"p_limit": 1},
+    "release_whatsapp_lease": {"p_company_id": _NO_COMPANY, "p_token": 0},
+    "whatsapp_lease_status": {"p_company_id": _NO_COMPANY},
+    "whatsapp_overview": {},
+    "whatsapp_storage_stats": {"p_companies": 1},
+}
 _PAGE = 1000
 _SLOW = 0.3
 _SKEW = 5.0
@@ -98,7 +108,15 @@ async def _checks(settings: Settings, rest: Rest, anon_key: str | None) -> Async
         yield Check("connection", False, str(error))
         return
     yield check_round_trip(min(seconds))
-    yield await _check_migrations(settings, rest)
+    files = migrations_for(settings.schema)
+    try:
+        applied = await ask_api(rest)
+    except StoreError as error:
+        yield Check("migrations", None, str(error))
+    else:
+        yield check_migrations(applied, files)
+        yield check_access(applied, files)
+        yield check_pg_cron(applied)
     yield await _check_grants(rest)
     yield await _check_outside(settings, anon_key)
     yield await _check_max_rows(rest)
@@ -167,7 +185,9 @@ def check_overview(overview: Overview, *, here: float) -> list[Check]:
 
 def _cleanup(overview: Overview) -> Check:
     run = overview["cleanup"]
-    advice = "run `supabase-auth-state cleanup --schedule`, or `cleanup` from a cron job"
+    advice = (
+        "run `supabase-auth-state cleanup --schedule-in-database`, or `cleanup` from a cron job"
+    )
     if run is None:
         expired = overview["expired"]
         words = f"no run is recorded, and {expired} keys have expired: {advice}"
@@ -199,16 +219,17 @@ def _statistics(overview: Overview) -> Check:
 
 async def _round_trip(rest: Rest) -> float:
     began = time.perf_counter()
-    await rest.about("whatsapp_lease_status", "supabase-auth-state/doctor")
+    await rest.about("whatsapp_lease_status", _NO_COMPANY)
     return time.perf_counter() - began
 
 
-async def _check_migrations(settings: Settings, rest: Rest) -> Check:
-    files = migrations_for(settings.schema)
-    try:
-        applied = await ask_api(rest)
-    except StoreError as error:
-        return Check("migrations", None, str(error))
+def check_migrations(applied: Applied, files: Mapping[str, str]) -> Check:
+    """Look at which migrations are applied. No I/O.
+
+    Args:
+        applied: what the database says of itself.
+        files: our migrations, name to SQL.
+    """
     todo = "`supabase-auth-state migrations install`, then `supabase db push`"
     if not applied.known:
         return Check("migrations", False, f"older than this library {__version__}: {todo}")
@@ -218,6 +239,47 @@ async def _check_migrations(settings: Settings, rest: Rest) -> Check:
         return Check("migrations", False, f"{len(lacking)} are not applied: {todo}")
     history = "" if applied.versions is not None else "; not by the CLI, which has no history here"
     return Check("migrations", True, f"all {len(ours)} of {__version__} are applied{history}")
+
+
+def check_access(applied: Applied, files: Mapping[str, str]) -> Check:
+    """Look at row level security and at what outsiders may use. No I/O.
+
+    Args:
+        applied: what the database says of itself.
+        files: our migrations, name to SQL.
+    """
+    if applied.outside is None or applied.without_rls is None:
+        return Check("access", None, "not known: a migration is not applied")
+    ours = names_made(files)
+    wrong = [
+        f"{what} {', '.join(sorted(ours & set(names)))}"
+        for what, names in (
+            ("anon or authenticated may use", applied.outside),
+            ("row level security is off for", applied.without_rls),
+        )
+        if ours & set(names)
+    ]
+    if wrong:
+        words = f"{'; '.join(wrong)}: revoke what was granted, and apply the migrations again"
+        return Check("access", False, words)
+    return Check("access", True, "anon and authenticated may use nothing, and all tables have RLS")
+
+
+def check_pg_cron(applied: Applied) -> Check:
+    """Look at whether the database cleans up by itself. No I/O.
+
+    Args:
+        applied: what the database says of itself.
+    """
+    if applied.cron is None:
+        return Check("pg_cron", None, "not known: a migration is not applied")
+    schedule = applied.cron["schedule"]
+    if schedule is not None:
+        return Check("pg_cron", True, f"the clean-up is scheduled: {schedule}")
+    if applied.cron["installed"]:
+        todo = "`supabase-auth-state cleanup --schedule-in-database` lets it clean up"
+        return Check("pg_cron", True, f"installed, and not used: {todo}")
+    return Check("pg_cron", True, "not installed: a process or a cron job has to clean up")
 
 
 def _first_company(table: str, client: Any) -> Any:
@@ -246,7 +308,11 @@ async def _check_outside(settings: Settings, anon_key: str | None) -> Check:
         return Check("outside", None, f"not tried: set {ANON_VARIABLES[0]} to see what it can read")
     import httpx
 
-    headers = {"apikey": anon_key, "accept-profile": settings.schema}
+    headers = {
+        "apikey": anon_key,
+        "accept-profile": settings.schema,
+        "content-profile": settings.schema,
+    }
     if anon_key.startswith("eyJ"):
         headers["authorization"] = f"Bearer {anon_key}"
     open_to_all = []
@@ -258,6 +324,10 @@ async def _check_outside(settings: Settings, anon_key: str | None) -> Check:
                 found = await client.get(f"/rest/v1/{table}", params={"select": "*", "limit": "1"})
                 if found.is_success:
                     open_to_all.append(table)
+            for function, params in _CALLS.items():
+                found = await client.post(f"/rest/v1/rpc/{function}", json=params)
+                if found.is_success:
+                    open_to_all.append(f"{function}()")
     except httpx.HTTPError as error:
         return Check("outside", None, f"not known: {type(error).__name__}")
     if open_to_all:
@@ -267,7 +337,11 @@ async def _check_outside(settings: Settings, anon_key: str | None) -> Check:
             f"the anon key is let into {', '.join(open_to_all)}: apply the migrations again, and "
             "revoke what was granted since",
         )
-    return Check("outside", True, f"the anon key is refused by {len(_TABLES)} tables")
+    return Check(
+        "outside",
+        True,
+        f"the anon key is refused by {len(_TABLES)} tables and {len(_CALLS)} functions",
+    )
 
 
 async def _check_max_rows(rest: Rest) -> Check:

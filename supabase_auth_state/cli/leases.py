@@ -62,7 +62,7 @@ async def run_status(args: argparse.Namespace, console: Console) -> int:
     from supabase_auth_state.rest.client import using_rest
 
     async with using_rest() as rest:
-        lease = await _read(rest, args.company)
+        lease = await read_lease(rest, args.company)
     console.result(LeaseStatus(lease))
     return DONE
 
@@ -72,7 +72,7 @@ async def run_release(args: argparse.Namespace, console: Console) -> int:
     from supabase_auth_state.rest.client import using_rest
 
     async with using_rest() as rest:
-        lease = await _read(rest, args.company)
+        lease = await read_lease(rest, args.company)
         if lease["owner"] is None:
             console.result(LeaseStatus(lease, released=False))
             return DONE
@@ -135,7 +135,7 @@ class LeaseStatus:
         return f"{company} was owned by {lease['owner']}, whose lease ended {lease['expires_at']}"
 
 
-async def _read(rest: Rest, company_id: str) -> Mapping[str, Any]:
+async def read_lease(rest: Rest, company_id: str) -> Mapping[str, Any]:
     """Return the status of a company's lease.
 
     Raises:

@@ -40,6 +40,7 @@ def build_parser(*, json: bool = False) -> Parser:
         reinstate,
         rekey,
         restore,
+        settle,
         transfer,
     )
     from .parsing import JsonParser, Parser, add_verbosity
@@ -55,7 +56,7 @@ def build_parser(*, json: bool = False) -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     groups = (
         *(folders, restore, delete, transfer, cleanup, overview, dashboard),
-        *(capacity, alerts, metrics, doctor, rekey, leases, reinstate, migrations),
+        *(capacity, alerts, metrics, doctor, rekey, leases, reinstate, settle, migrations),
     )
     for group in groups:
         group.add_parsers(commands)
@@ -120,14 +121,11 @@ def _show_log(verbose: int, console: Console) -> None:
     from supabase_auth_state.config import Settings
 
     from .console import is_terminal
-    from .waiting import WaitingNotice
+    from .waiting import LogLines, WaitingNotice
 
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    handler = logging.StreamHandler()
-    handler.setLevel(level)
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     log = logging.getLogger("supabase_auth_state")
-    log.addHandler(handler)
+    log.addHandler(LogLines(console, level))
     log.setLevel(level)
     if is_terminal(sys.stderr):
         log.addHandler(WaitingNotice(console, give_up_after=Settings.give_up_after))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from supabase_auth_state.errors import SupabaseAuthStateError, some_of
+from supabase_auth_state.transfer.progress import Progress, silent
 
 from .console import Console, Report, failure_as_json
 from .exits import DIFFERENT, DONE, REFUSED
-from .tables import human_duration
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
     from supabase_auth_state.transfer.many import ManyCompanies
 
 CONCURRENCY = 4
@@ -36,7 +41,9 @@ Work = Callable[[str], Awaitable[Ended]]
 
 
 class Tally:
-    """Prints how each company ended, how far a command has come, and a summary.
+    """Prints how each company ended, how far a command has come, and a summary at the end.
+
+    Use it inside ``with``.
 
     Args:
         console: where to print.
@@ -49,15 +56,27 @@ class Tally:
         self._companies = companies
         self._what = what
         self._counts = {DONE: 0, DIFFERENT: 0, REFUSED: 0}
+        self._drawn = ExitStack()
+        self._progress: Progress = silent
+
+    def __enter__(self) -> Self:
+        self._progress = self._drawn.enter_context(self._console.progress("companies"))
+        self._show()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._drawn.close()
+        self._sum_up()
 
     @property
     def code(self) -> int:
         """The exit code: 1 when a company failed, else 3 when one differs, else 0."""
         return next((code for code in (REFUSED, DIFFERENT) if self._counts[code]), DONE)
-
-    def begin(self) -> None:
-        """Show at a terminal that the command has begun."""
-        self._console.status(self._progress())
 
     def end(self, ended: Ended) -> None:
         """Print how a company ended: one line, and more only where something is wrong."""
@@ -76,9 +95,7 @@ class Tally:
             failure = {"company_id": company_id, **failure_as_json(error)}
             self._console.document({"ok": False, **failure})
 
-    def sum_up(self) -> None:
-        """Print how many companies ended how, and what is not done."""
-        self._console.status("")
+    def _sum_up(self) -> None:
         if self._console.json:
             self._console.document({"ok": self._is_complete, "summary": self._as_json()})
         else:
@@ -91,15 +108,10 @@ class Tally:
 
     def _count(self, code: int) -> None:
         self._counts[code if code in self._counts else REFUSED] += 1
-        self._console.status(self._progress())
+        self._show()
 
-    def _progress(self) -> str:
-        companies = self._companies
-        line = f"{companies.done} of {companies.total} companies {self._what}"
-        left = companies.seconds_left
-        if left is None:
-            return line
-        return f"{line}, {companies.per_second:.1f} a second, {human_duration(left)} left"
+    def _show(self) -> None:
+        self._progress(self._what, self._companies.done, self._companies.total)
 
     def _as_json(self) -> dict[str, Any]:
         return {
@@ -144,7 +156,6 @@ async def for_each(companies: Sequence[str], work: Work, console: Console, *, wh
     from supabase_auth_state.transfer.many import FATAL, CountedCompanies, work_through
 
     progress = CountedCompanies(waiting=list(companies))
-    tally = Tally(console, progress, what)
 
     async def work_on(company_id: str) -> None:
         try:
@@ -158,9 +169,6 @@ async def for_each(companies: Sequence[str], work: Work, console: Console, *, wh
             progress.end(company_id)
             tally.end(ended)
 
-    tally.begin()
-    try:
+    with Tally(console, progress, what) as tally:
         await work_through(progress, work_on, concurrency=CONCURRENCY)
-    finally:
-        tally.sum_up()
     return tally.code

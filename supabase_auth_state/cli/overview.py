@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from .console import Console, is_terminal, terminal_size
+from .console import Console, is_drawable
 from .exits import DONE
 from .parsing import Commands, add_command, positive
+from .tables import Page, Table, human_bytes, human_duration
+
+if TYPE_CHECKING:
+    from supabase_auth_state.operations.statistics import StorageStats as StorageCounts
+    from supabase_auth_state.rest.client import Rest
 
 _SHOWN = 20
 _SEALED = ("keys", "creds", "kept")
-_HOME = "\x1b[2J\x1b[H"
+_MOST_COUNTS = 20
 
 
 def add_parsers(commands: Commands) -> None:
@@ -29,10 +33,17 @@ def _add_stats(commands: Commands) -> None:
         "stats",
         run_stats,
         summary="how many rows and bytes, by key type and by company",
-        description="How many rows there are, how large they are and how many have expired, by key "
-        "type and by company.",
+        description="""\
+How many rows there are, how large they are and how many have expired, by key type and by company.
+
+The database keeps these counts: companies that were written since are counted again first, and the
+answer says how old the counts are. --exact reads every row instead, and also tells which rows are
+sealed with which key.""",
     )
     _add_companies(parser, default=_SHOWN)
+    parser.add_argument(
+        "--exact", action="store_true", help="read every row, which takes up to a minute"
+    )
 
 
 def _add_companies(parser: argparse.ArgumentParser, *, default: int) -> None:
@@ -50,15 +61,39 @@ async def run_stats(args: argparse.Namespace, console: Console) -> int:
     from supabase_auth_state.rest.client import using_rest
 
     async with using_rest() as rest:
-        stats = await rest.rpc("whatsapp_storage_stats", {"p_companies": args.companies})
-        sealing = await rest.rpc("whatsapp_sealing_stats", {})
-        stats = {**stats, "sealed_with": {name: sealing[name] for name in _SEALED}}
+        with console.progress("stats") as progress:
+            progress("counting", 0, 0)
+            stats = await (_exact_stats if args.exact else kept_stats)(rest, args.companies)
     console.result(StorageStats(stats))
     return DONE
 
 
-class StorageStats:
-    """What ``whatsapp_storage_stats()`` returns, for printing."""
+async def _exact_stats(rest: Rest, companies: int) -> Mapping[str, Any]:
+    stats = await rest.rpc("whatsapp_storage_stats", {"p_companies": companies})
+    sealing = await rest.rpc("whatsapp_sealing_stats", {})
+    return {**stats, "sealed_with": {name: sealing[name] for name in _SEALED}}
+
+
+async def kept_stats(rest: Rest, companies: int) -> StorageCounts:
+    """Return what the database has counted, after it has counted what was written since.
+
+    Args:
+        rest: where the database is.
+        companies: how many of the largest companies to return.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    from supabase_auth_state.operations.statistics import read_storage_stats, refresh
+
+    for _ in range(_MOST_COUNTS):
+        if not (await refresh(rest, every=0.0))["left"]:
+            break
+    return await read_storage_stats(rest, companies=companies)
+
+
+class StorageStats(Page):
+    """What `read_storage_stats` or ``whatsapp_storage_stats()`` returns, for printing."""
 
     def __init__(self, stats: Mapping[str, Any]) -> None:
         self._stats = stats
@@ -67,37 +102,55 @@ class StorageStats:
         """Return the statistics as JSON values."""
         return self._stats
 
-    def __str__(self) -> str:
+    def parts(self) -> Iterator[str | Table]:
+        """Yield the sums, and tables by key type and by company."""
+        stats = self._stats
+        yield "\n".join(self._summary())
+        types = sorted(stats["by_type"].items(), key=lambda item: -item[1]["bytes"])
+        rows = [(name, *_sizes(counts)) for name, counts in types]
+        if rows:
+            yield Table(("type", "keys", "size", "expired"), rows)
+        rows = [(counts["company_id"], *_sizes(counts)) for counts in stats["by_company"]]
+        if rows:
+            yield Table(("company", "keys", "size", "expired"), rows)
+
+    def _summary(self) -> Iterator[str]:
         from supabase_auth_state.transfer.rekey import counts_by_key
 
-        from .tables import human_bytes, table
-
         stats = self._stats
-        types = sorted(stats["by_type"].items(), key=lambda item: -item[1]["bytes"])
-        summary = (
+        yield (
             f"companies: {stats['companies']}, keys: {stats['rows']} "
             f"({human_bytes(stats['bytes'])}), expired: {stats['expired']}; with indexes "
             f"{human_bytes(sum(stats['tables'].values()))}, the whole database "
             f"{human_bytes(stats['database_bytes'])}"
         )
+        if "counted_at" in stats:
+            whole = stats["every_company_counted_at"]
+            yield freshness(stats["time"], stats["counted_at"], whole) + "; sizes are of now"
         sealed = stats.get("sealed_with", {})
         if any(any(counts) for counts in sealed.values()):
-            summary += "".join(
-                f"\n{name}: {counts_by_key(counts)}" for name, counts in sealed.items() if counts
+            yield from (
+                f"{name}: {counts_by_key(counts)}" for name, counts in sealed.items() if counts
             )
-        parts = [summary]
-        rows = [(name, *_sizes(counts)) for name, counts in types]
-        if rows:
-            parts.append(table(("type", "keys", "size", "expired"), rows))
-        rows = [(counts["company_id"], *_sizes(counts)) for counts in stats["by_company"]]
-        if rows:
-            parts.append(table(("company", "keys", "size", "expired"), rows))
-        return "\n\n".join(parts)
+
+
+def freshness(now: float, counted_at: float | None, whole_at: float | None) -> str:
+    """Return how old counts are, for a person.
+
+    Args:
+        now: the database's time, in seconds since 1970.
+        counted_at: when what was written last was counted, or None.
+        whole_at: when the last count of every company began, or None.
+    """
+    if counted_at is None:
+        return "not counted yet"
+    words = f"counted {human_duration(now - counted_at)} ago"
+    if whole_at is None:
+        return f"{words}; the first count is under way: these are counts of a part"
+    return f"{words}, every company {human_duration(now - whole_at)} ago"
 
 
 def _sizes(counts: Mapping[str, Any]) -> tuple[str, str, str]:
-    from .tables import human_bytes
-
     return str(counts["rows"]), human_bytes(counts["bytes"]), str(counts["expired"])
 
 
@@ -110,7 +163,8 @@ def _add_top(commands: Commands) -> None:
         description="""\
 The largest companies with their rows, the time their creds were saved, and who owns them until
 when. At a terminal it is drawn again and again until Ctrl-C; elsewhere, with --once or with --json
-it is printed once. It shows nothing secret.""",
+it is printed once. Keys are those that the database has counted last, and it says when. It shows
+nothing secret.""",
     )
     parser.add_argument("--once", action="store_true", help="print it once")
     parser.add_argument(
@@ -129,20 +183,11 @@ async def run_top(args: argparse.Namespace, console: Console) -> int:
     from .top import read_dashboard
 
     pause = parse_interval(args.every)
-    at_terminal = is_terminal(sys.stdout) and not console.json
-    live = at_terminal and not args.once
     async with using_rest() as rest:
-        while True:
-            found = await read_dashboard(rest, companies=args.companies, now=time.time())
-            if not at_terminal:
-                console.result(found)
-            elif not live:
-                console.text(found.text(columns=terminal_size(sys.stdout).columns))
-            else:
-                columns, lines = terminal_size(sys.stdout)
-                # The last lines are an empty one, the next one, and that of the cursor.
-                drawn = found.text(columns=columns, lines=lines - 3)
-                console.text(f"{_HOME}{drawn}\n\nevery {args.every}; Ctrl-C ends it")
-            if not live:
-                return DONE
-            await asyncio.sleep(pause)
+        if args.once or console.json or not is_drawable(sys.stdout):
+            console.result(await read_dashboard(rest, companies=args.companies))
+            return DONE
+        with console.full_screen(f"every {args.every}; Ctrl-C ends it") as view:
+            while True:
+                view.show(await read_dashboard(rest, companies=args.companies))
+                await asyncio.sleep(pause)

@@ -34,7 +34,7 @@ To begin:
   4. seal what was stored before:                 supabase-auth-state rekey --all
 
 To change the key: give every process k1:<base64>,k2:<base64>, then k2:<base64>,k1:<base64>, run
-rekey --all, and remove k1 when stats shows no row of it. To end: give every process
+rekey --all, and remove k1 when stats --exact shows no row of it. To end: give every process
 plain,k1:<base64>, run rekey --all --open, and remove the variable.
 
 Folders that export writes, and backups, are plain.""",
@@ -49,14 +49,10 @@ async def run_rekey(args: argparse.Namespace, console: Console) -> int:
     from supabase_auth_state.transfer.rekey import rekey_company
 
     async def rekey(company_id: str, rest: Rest) -> Ended:
-        report = await rekey_company(
-            rest, company_id, open_all=args.open, progress=lambda *how: _show(company_id, *how)
-        )
+        # Of many, one progress shows how many companies are done.
+        with console.progress(company_id) as progress:
+            report = await rekey_company(rest, company_id, open_all=args.open, progress=progress)
         return Ended(report, DIFFERENT if report.left else DONE)
-
-    def _show(company_id: str, step: str, done: int, _: int) -> None:
-        if not args.all:
-            console.status(f"{company_id}: {step}, {done} values")
 
     async with using_rest() as rest:
         if args.all:
@@ -66,6 +62,5 @@ async def run_rekey(args: argparse.Namespace, console: Console) -> int:
             what = "opened" if args.open else "sealed"
             return await for_each(companies, lambda name: rekey(name, rest), console, what=what)
         ended = await rekey(args.company, rest)
-    console.status("")
     console.result(ended.report, ok=ended.code == DONE)
     return ended.code

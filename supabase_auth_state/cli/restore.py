@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from supabase_auth_state.errors import ConfigurationError
 from .console import Console
 from .exits import DONE, REFUSED
 from .parsing import Commands, add_backup_dir, add_command, add_company, positive
+from .tables import Page, Table, human_bytes
 
 if TYPE_CHECKING:
     from supabase_auth_state.transfer.history import History, Version
@@ -120,7 +122,9 @@ async def _restore_version(args: argparse.Namespace, console: Console) -> int:
         if not args.yes and not await _confirmed(args.company, wanted, console):
             console.say("nothing was restored")
             return REFUSED
-        restored = await restore_version(args.company, wanted.version, client=rest)
+        with console.progress(args.company) as progress:
+            progress("restoring", 0, 0)
+            restored = await restore_version(args.company, wanted.version, client=rest)
     console.result(_Restored(args.company, restored, dry_run=False))
     return DONE
 
@@ -166,7 +170,7 @@ class _Restored:
         )
 
 
-class _History:
+class _History(Page):
     """What is kept of a company, for printing."""
 
     def __init__(self, history: History) -> None:
@@ -175,16 +179,16 @@ class _History:
     def as_json(self) -> dict[str, Any]:
         return asdict(self._history)
 
-    def __str__(self) -> str:
-        from .tables import human_bytes, table
-
+    def parts(self) -> Iterator[str | Table]:
         history = self._history
         now = (
             f"creds of {_moment(history.saved_at)}" if history.saved_at is not None else "no creds"
         )
         head = f"company {history.company_id!r} now: {now}"
         if not history.versions:
-            return f"{head}; nothing earlier is kept"
+            yield f"{head}; nothing earlier is kept"
+            return
+        yield head
         device = {True: "this device", False: "another device", None: "-"}
         rows = [
             (
@@ -199,4 +203,4 @@ class _History:
             for each in history.versions
         ]
         columns = ("version", "holds", "saved", "kept because", "until", "linked as", "size")
-        return f"{head}\n\n{table(columns, rows)}"
+        yield Table(columns, rows, spare=("linked as", "size", "until"))

@@ -30,11 +30,13 @@ class _Request:
     Attributes:
         code: the exit code that it leads to, None before it arrives.
         ask: asks the running command to stop; None while there is none.
+        put_back: a terminal's descriptor, and what is written there when the process ends at once.
     """
 
     def __init__(self) -> None:
         self.code: int | None = None
         self.ask: Callable[[], object] | None = None
+        self.put_back: tuple[int, bytes] | None = None
 
 
 # Signals are the process's, so there is one.
@@ -57,7 +59,7 @@ def heed_signals(*, within: float = END_WITHIN) -> Iterator[None]:
         # Ctrl-C raises KeyboardInterrupt there.
         yield
         return
-    _request.code = _request.ask = None
+    _request.code = _request.ask = _request.put_back = None
     numbers, writer = os.pipe()
     os.set_blocking(writer, False)
     # Python runs handlers when the main thread has time for it, but writes to this pipe at once.
@@ -123,6 +125,21 @@ def stop_request() -> Iterator[asyncio.Event]:
         _request.ask = cancel
 
 
+@contextlib.contextmanager
+def put_back_on_leaving(terminal: int, codes: bytes) -> Iterator[None]:
+    """Have a terminal put back as it was when this process ends at once, while this is open.
+
+    Args:
+        terminal: its descriptor.
+        codes: what puts it back, e.g. shows the cursor again.
+    """
+    before, _request.put_back = _request.put_back, (terminal, codes)
+    try:
+        yield
+    finally:
+        _request.put_back = before
+
+
 def _in_this_loop(do: Callable[[], object]) -> Callable[[], object]:
     import asyncio
 
@@ -159,12 +176,19 @@ def _next_code(numbers: int) -> int | None:
 
 
 def _leave(code: int, words: str) -> NoReturn:
+    if _request.put_back is not None:
+        _write(*_request.put_back)
     _say(words)
     os._exit(code)
 
 
 def _say(words: str) -> None:
-    """Write to standard error if that can be done at once: whoever reads it may have stopped."""
+    if words:
+        _write(2, f"{words}\n".encode())
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """Write if that can be done at once: whoever reads it may have stopped."""
     with contextlib.suppress(OSError, ValueError):
-        if words and select.select([], [2], [], 0)[1]:
-            os.write(2, f"{words}\n".encode())
+        if select.select([], [descriptor], [], 0)[1]:
+            os.write(descriptor, data)

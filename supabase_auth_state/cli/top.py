@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from supabase_auth_state.operations.statistics import (
+    Company,
+    read_largest,
+    read_overview,
+    refresh,
+)
 from supabase_auth_state.rest.client import Rest
-from supabase_auth_state.rest.rows import WhatsappAuthRow, WhatsappLeasesRow
-from supabase_auth_state.rest.timestamps import seconds
 
-from .companies import read_all
-from .tables import cut, human_bytes, human_duration, table
+from .overview import freshness
+from .tables import Page, Table, human_bytes, human_duration
 
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+_HEAD = ("company", "keys", "size", "expired", "creds saved", "lease", "owner")
+# What a narrow terminal does not show.
+_SPARE = ("expired", "creds saved", "lease")
 # The summary, an empty line, and the head of the table.
-_FRAME_LINES = 3
+_FRAME_LINES = 4
 
 
 @dataclass(frozen=True)
@@ -45,20 +55,24 @@ class CompanyStatus:
 
 
 @dataclass(frozen=True)
-class Dashboard:
+class Dashboard(Page):
     """The largest companies at one moment.
 
     Attributes:
         taken_at: the moment, in seconds since 1970.
-        companies: the largest companies, largest first.
+        counted_at: when the database has counted what was written, or None before the first time.
+        every_company_counted_at: when the last count of every company began, or None before it.
+        companies: the largest companies, largest first; their leases are those of now.
         company_count: how many companies there are.
-        owned_count: how many are owned now.
+        owned_count: how many were owned when they were counted.
         rows: how many keys there are.
-        expired: how many of them may be deleted.
-        database_bytes: how large the database is, all of it.
+        expired: how many of them may be deleted, counted now; 10,000 stands for any larger number.
+        database_bytes: how large the database is now, all of it.
     """
 
     taken_at: float
+    counted_at: float | None
+    every_company_counted_at: float | None
     companies: tuple[CompanyStatus, ...]
     company_count: int
     owned_count: int
@@ -70,32 +84,38 @@ class Dashboard:
         """Return the dashboard as JSON values."""
         return asdict(self)
 
-    def __str__(self) -> str:
-        return self.text()
+    def parts(self) -> Iterator[str | Table]:
+        """Yield a summary and the companies."""
+        yield "\n".join(self._summary())
+        yield self._table(self.companies)
 
-    def text(self, *, columns: int | None = None, lines: int | None = None) -> str:
-        """Return the dashboard for a person.
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.height is None:
+            yield from super().__rich_console__(console, options)
+            return
+        from .screen import one_line
 
-        Args:
-            columns: how wide it may be, or None for any width.
-            lines: how many lines it may have, or None for any number. Companies that do not fit are
-                counted.
-        """
+        shown = self.companies
+        if len(shown) > options.height - _FRAME_LINES:
+            # One line less, for the count of the others.
+            shown = shown[: max(options.height - _FRAME_LINES - 1, 0)]
+        yield from (one_line(console, line) for line in (*self._summary(), ""))
+        yield self._table(shown)
+        if len(shown) < len(self.companies):
+            yield f"… and {len(self.companies) - len(shown)} more"
+
+    def _summary(self) -> tuple[str, str]:
         clock = datetime.fromtimestamp(self.taken_at, timezone.utc)
-        summary = (
+        counted = freshness(self.taken_at, self.counted_at, self.every_company_counted_at)
+        counts = (
             f"{clock:%Y-%m-%d %H:%M:%S} UTC   companies: {self.company_count}, owned: "
             f"{self.owned_count}, keys: {self.rows}, expired: {self.expired}, database: "
             f"{human_bytes(self.database_bytes)}"
         )
-        shown = list(self.companies)
-        if lines is not None and len(shown) > max(lines - _FRAME_LINES, 0):
-            # One line less, for the count of the others.
-            shown = shown[: max(lines - _FRAME_LINES - 1, 0)]
-        head = ("company", "keys", "size", "expired", "creds saved", "lease", "owner")
-        found = [summary, "", *table(head, [self._row(each) for each in shown]).splitlines()]
-        if len(shown) < len(self.companies):
-            found.append(f"… and {len(self.companies) - len(shown)} more")
-        return "\n".join(found if columns is None else [cut(line, columns) for line in found])
+        return counts, counted
+
+    def _table(self, companies: Sequence[CompanyStatus]) -> Table:
+        return Table(_HEAD, [self._row(each) for each in companies], spare=_SPARE)
 
     def _row(self, company: CompanyStatus) -> Sequence[str]:
         left = None if company.lease_until is None else company.lease_until - self.taken_at
@@ -111,59 +131,40 @@ class Dashboard:
         )
 
 
-async def read_dashboard(rest: Rest, *, companies: int, now: float) -> Dashboard:
-    """Look at the database.
+async def read_dashboard(rest: Rest, *, companies: int) -> Dashboard:
+    """Look at the database; companies that were written are counted once a minute.
 
     Args:
         rest: where it is.
         companies: how many companies to show.
-        now: the time, in seconds since 1970.
 
     Raises:
         StoreError: it refused or did not answer.
     """
-    stats = await rest.rpc("whatsapp_storage_stats", {"p_companies": companies})
-    columns = "company_id,owner,expires_at,restored_at"
-    rows = await read_all(rest, "whatsapp_leases", columns, WhatsappLeasesRow)
-    leases = {
-        row["company_id"]: row
-        for row in rows
-        if row["owner"] is not None and seconds(row["expires_at"]) > now
-    }
-    rolled_back = {
-        row["company_id"]: seconds(row["restored_at"])
-        for row in rows
-        if row["restored_at"] is not None
-    }
-    saved = {
-        row["company_id"]: seconds(row["updated_at"])
-        for row in await read_all(rest, "whatsapp_auth", "company_id,updated_at", WhatsappAuthRow)
-    }
+    await refresh(rest)
+    overview = await read_overview(rest)
+    largest = await read_largest(rest, companies)
     return Dashboard(
-        taken_at=now,
-        companies=tuple(_status(row, saved, leases, rolled_back) for row in stats["by_company"]),
-        company_count=stats["companies"],
-        owned_count=len(leases),
-        rows=stats["rows"],
-        expired=stats["expired"],
-        database_bytes=stats["database_bytes"],
+        taken_at=overview["time"],
+        counted_at=overview["refreshed_at"],
+        every_company_counted_at=overview["recounted_at"],
+        companies=tuple(map(_status, largest)),
+        company_count=overview["companies"],
+        owned_count=overview["owned"],
+        rows=overview["keys"]["rows"],
+        expired=overview["expired"],
+        database_bytes=overview["storage"]["database"],
     )
 
 
-def _status(
-    row: Mapping[str, Any],
-    saved: Mapping[str, float],
-    leases: Mapping[str, WhatsappLeasesRow],
-    rolled_back: Mapping[str, float],
-) -> CompanyStatus:
-    lease = leases.get(row["company_id"])
+def _status(company: Company) -> CompanyStatus:
     return CompanyStatus(
-        company_id=row["company_id"],
-        rows=row["rows"],
-        bytes=row["bytes"],
-        expired=row["expired"],
-        creds_saved=saved.get(row["company_id"]),
-        owner=None if lease is None else lease["owner"],
-        lease_until=None if lease is None else seconds(lease["expires_at"]),
-        rolled_back_at=rolled_back.get(row["company_id"]),
+        company_id=company["company_id"],
+        rows=company["rows"],
+        bytes=company["bytes"],
+        expired=company["expired"],
+        creds_saved=company["creds_saved"],
+        owner=company["owner"] if company["live"] else None,
+        lease_until=company["lease_until"] if company["live"] else None,
+        rolled_back_at=company["restored_at"],
     )

@@ -71,15 +71,18 @@ async def run_transfer(args: argparse.Namespace, console: Console) -> int:
     async with using_rest() as source, using_rest(to) as target:
 
         async def move(company_id: str) -> Ended:
-            return Ended(
-                await transfer_company(
-                    company_id,
-                    to=target,
-                    client=source,
-                    force=args.force,
-                    backup_dir=args.backup_dir,
+            # Of many, one progress shows how many companies are done.
+            with console.progress(company_id) as progress:
+                return Ended(
+                    await transfer_company(
+                        company_id,
+                        to=target,
+                        client=source,
+                        force=args.force,
+                        backup_dir=args.backup_dir,
+                        progress=progress,
+                    )
                 )
-            )
 
         if not args.each:
             console.result((await move(args.company)).report)

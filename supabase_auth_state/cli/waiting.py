@@ -1,4 +1,4 @@
-"""What a command waits for, when the database takes its time to answer."""
+"""What a command tells of the log: warnings, and what it waits for when an answer is late."""
 
 from __future__ import annotations
 
@@ -12,6 +12,27 @@ if TYPE_CHECKING:
 
 PATIENCE = 2.0
 """Seconds without an answer after which a notice is printed."""
+
+
+class LogLines(logging.Handler):
+    """Prints what the library logs, beside what a command draws.
+
+    Args:
+        console: where to print.
+        level: from which level.
+    """
+
+    def __init__(self, console: Console, level: int) -> None:
+        super().__init__(level)
+        self.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        try:
+            self._console.say(self.format(record))
+        except Exception:  # noqa: BLE001 - as every handler of logging does
+            self.handleError(record)
 
 
 class WaitingNotice(logging.Handler):

@@ -5,7 +5,8 @@ A sealed value stands in the table where the value would stand, as the JSON obje
     {"$sealed": "<key id>", "v": 1, "box": "<base64 of nonce, ciphertext and tag>"}
 
 and sealed creds have ``"device"`` too, the hash by which the database finds two companies of one
-linked device. No value of Baileys' has a field ``$sealed``; one that has it is not encoded.
+linked device, and ``"noiseKey": "sealed"``, which clients before 0.4 refuse. No value of Baileys'
+has a field ``$sealed``; one that has it is not encoded.
 
 The box is XChaCha20-Poly1305 (IETF) over the value's JSON text, with a random nonce of 24 bytes: so
 many values that two nonces are ever equal cannot be written. The key is derived for each company:
@@ -34,6 +35,8 @@ CREDS_REF = ("", "")
 """The place of the creds among the keys; no key has an empty type."""
 
 _FORMAT = 1
+# Clients before 0.4 take what they do not know for a value; of creds they check this key pair.
+_SPOILT = "noiseKey"
 _SALT = b"supabase-auth-state"
 _NONCE_BYTES = 24
 _TAG_BYTES = 16
@@ -88,6 +91,8 @@ class Sealing:
             text, place, nonce, self._derived[self.seals]
         )
         envelope: dict[str, Any] = {SEALED: self.seals, "v": _FORMAT}
+        if ref == CREDS_REF:
+            envelope[_SPOILT] = "sealed"
         if device is not None:
             envelope["device"] = device
         envelope["box"] = b64encode(nonce + box).decode()

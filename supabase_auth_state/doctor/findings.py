@@ -150,7 +150,8 @@ class DoctorReport:
         if self.rolled_back_at is not None:
             yield (
                 f"set back: at {self.rolled_back_at} an owner knew of writes that the database has "
-                "lost, as after restoring a backup; see docs/restored-database.md"
+                "lost, as after restoring a backup; docs/restored-database.md says what to do, and "
+                "`supabase-auth-state settle` ends this report then"
             )
         if any(self.sealed_with):
             yield f"rows: {counts_by_key(self.sealed_with)}"

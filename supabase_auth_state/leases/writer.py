@@ -10,7 +10,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from supabase_auth_state.codec import Sealing
-from supabase_auth_state.errors import LeaseLost, SealedValueError, StateRolledBack, WriteRefused
+from supabase_auth_state.errors import (
+    CompanyQuarantined,
+    LeaseLost,
+    SealedValueError,
+    StateRolledBack,
+    WriteRefused,
+)
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.connection import Place
 from supabase_auth_state.rest.requests import Commit, names
@@ -111,6 +117,7 @@ class Writer:
 
         Raises:
             LeaseLost: this process no longer owns the company.
+            CompanyQuarantined: WhatsApp has logged the company out; nothing is stored for it.
             StateRolledBack: the database was set back to an earlier moment.
             StoreError: the database refused or did not answer.
         """
@@ -223,6 +230,8 @@ class Writer:
             if self.lease is not None:
                 self.lease.roll_back()
             return StateRolledBack(self.company_id)
+        if "whatsapp logout:" in text:
+            return CompanyQuarantined.logged_out(self.company_id)
         if sealed := _SEALED.search(text):
             return SealedValueError(sealed[1], missing=True, company_id=self.company_id)
         if "whatsapp lease:" in text and self.lease is not None:

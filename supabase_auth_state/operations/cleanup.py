@@ -22,7 +22,7 @@ from supabase_auth_state.rest.client import Rest, open_rest
 from supabase_auth_state.rest.connection import Place
 from supabase_auth_state.rest.opening import AsyncOnly
 
-from .statistics import recount
+from .statistics import StorageStats, read_storage_stats, recount
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
@@ -51,14 +51,14 @@ class CleanupReport:
         deleted: rows deleted.
         complete: whether every expired row was deleted; False when the run was told to stop.
         seconds: how long the run took.
-        stats: ``whatsapp_storage_stats()`` after the run: rows, bytes and expired rows, in all, by
-            key type and by company. None when the run was told to stop.
+        stats: `StorageStats` after the run: rows, bytes and expired rows, in all, by key type and
+            of the largest companies. None when the run was told to stop.
     """
 
     deleted: int
     complete: bool
     seconds: float
-    stats: Mapping[str, Any] | None
+    stats: StorageStats | None
 
 
 async def run_cleanup(
@@ -105,7 +105,7 @@ async def run_cleanup(
         await _keep_statistics(rest, run, stopping)
     finally:
         await lease.release()
-    stats = await _storage_stats(rest) if complete else None
+    stats = await _stats(rest) if complete else None
     return CleanupReport(deleted, complete, now() - started, stats)
 
 
@@ -117,13 +117,12 @@ async def _keep_statistics(rest: Rest, run: Mapping[str, Any], stopping: asyncio
         log.info("clean-up: no statistics are kept: %s", error)
 
 
-async def _storage_stats(rest: Rest) -> Mapping[str, Any]:
-    stats: Mapping[str, Any] = await rest.rpc(
-        "whatsapp_storage_stats",
-        {},
-        is_right=lambda found: isinstance(found, dict) and {"rows", "bytes"} <= found.keys(),
-    )
-    return stats
+async def _stats(rest: Rest) -> StorageStats | None:
+    try:
+        return await read_storage_stats(rest, companies=100)
+    except SchemaMissing:
+        # `_keep_statistics` has said so.
+        return None
 
 
 async def schedule_cleanup(rest: Rest, schedule: str | None = None) -> Mapping[str, Any]:

@@ -1,7 +1,8 @@
 """What the database holds, how it grows and who owns it, without a look at every row.
 
 Every function answers from counts that the database keeps. Times are seconds since 1970, on the
-database's clock. The SQL is in ``supabase/migrations/20261127132000_whatsapp_statistics.sql``.
+database's clock. The SQL is in ``supabase/migrations/20261127132000_whatsapp_statistics.sql``
+and ``…137000_whatsapp_company_health.sql``.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict, cast
 
+from supabase_auth_state.errors import SchemaMissing
 from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.rest.timestamps import seconds as _seconds
 
 Sort = Literal["company_id", "bytes", "rows", "last_write", "pre_keys"]
 """By what a page of companies may be sorted."""
+
+_PAGE = 500
 
 
 class TypeCount(TypedDict):
@@ -167,6 +172,24 @@ class Overview(TypedDict):
     alerts: Mapping[str, Mapping[str, Any]]
 
 
+class Pause(TypedDict):
+    """Why pools leave a company alone.
+
+    Attributes:
+        code: the status code that WhatsApp gave.
+        reason: the same in words.
+        until: when they connect again, or None: not before it is reinstated.
+        noted_at: when a pool has found that out.
+        noted_by: which process that was.
+    """
+
+    code: int
+    reason: str
+    until: float | None
+    noted_at: float
+    noted_by: str
+
+
 class Company(TypedDict):
     """One company, in a page of them.
 
@@ -188,6 +211,10 @@ class Company(TypedDict):
         live: whether the lease is live.
         token: the number of the lease.
         lapses: how often a lease ran out before its owner renewed it.
+        creds_saved: when its creds were last changed, or None without creds; that of now.
+        restored_at: when an owner found that the database had been set back to an earlier moment,
+            or None; that of now.
+        pause: why pools leave it alone, or None; that of now.
     """
 
     company_id: str
@@ -207,6 +234,9 @@ class Company(TypedDict):
     live: bool
     token: int
     lapses: int
+    creds_saved: float | None
+    restored_at: float | None
+    pause: Pause | None
 
 
 class LeaseRecord(TypedDict):
@@ -225,6 +255,16 @@ class LeaseRecord(TypedDict):
     acquired_at: float
     released_at: float | None
     taken_from: str | None
+
+
+class RecentLease(LeaseRecord):
+    """A lease in a list of those of all companies.
+
+    Attributes:
+        company_id: the company that was owned.
+    """
+
+    company_id: str
 
 
 class CompanyOverview(Company):
@@ -251,6 +291,53 @@ class CompaniesPage(TypedDict):
     time: float
     companies: Sequence[Company]
     after: Sequence[Any] | None
+
+
+class CompanySize(TypedDict):
+    """How much a company holds.
+
+    Attributes:
+        company_id: the company.
+        rows: how many keys it has.
+        bytes: their size, without indexes and dead rows.
+        expired: how many could be deleted when they were counted.
+    """
+
+    company_id: str
+    rows: int
+    bytes: int
+    expired: int
+
+
+class StorageStats(TypedDict):
+    """What is stored.
+
+    Attributes:
+        time: the database's time.
+        counted_at: how old the counts are; None before the first count.
+        every_company_counted_at: when the last count of every company began; None before the first,
+            when the counts are of a part only.
+        companies: companies with creds or keys.
+        rows: how many keys.
+        bytes: their size, without indexes and dead rows.
+        expired: keys whose time is over, counted now; 10,000 stands for any larger number.
+        by_type: rows, bytes and expired rows by key type.
+        by_company: the largest companies, largest first.
+        tables: bytes of the two tables, with indexes and unused space, measured now.
+        database_bytes: bytes of the database, everything in it included, measured now.
+    """
+
+    time: float
+    counted_at: float | None
+    every_company_counted_at: float | None
+    companies: int
+    rows: int
+    bytes: int
+    expired: int
+    by_type: Mapping[str, TypeCount]
+    by_company: Sequence[CompanySize]
+    tables: Mapping[str, int]
+    database_bytes: int
 
 
 class Day(TypedDict):
@@ -419,10 +506,71 @@ async def read_companies(
         "p_after": after,
         "p_limit": limit,
     }
-    return cast(
-        "CompaniesPage",
-        await rest.rpc("whatsapp_companies_page", params, is_right=_has("companies")),
-    )
+    page = await rest.rpc("whatsapp_companies_page", params, is_right=_has("companies"))
+    _check_age(page["companies"])
+    return cast("CompaniesPage", page)
+
+
+async def read_largest(rest: Rest, count: int) -> list[Company]:
+    """Return the largest companies, largest first.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    found: list[Company] = []
+    after: Sequence[Any] | None = None
+    while len(found) < count:
+        page = await read_companies(
+            rest, sort="bytes", descending=True, after=after, limit=min(count - len(found), _PAGE)
+        )
+        found += page["companies"]
+        after = page["after"]
+        if after is None:
+            break
+    return found
+
+
+async def read_storage_stats(rest: Rest, *, companies: int = 20) -> StorageStats:
+    """Return what is stored, and how much of it the largest companies have.
+
+    Args:
+        rest: where the database is.
+        companies: how many companies.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    overview = await read_overview(rest)
+    largest = await read_largest(rest, companies)
+    storage = overview["storage"]
+    return {
+        "time": overview["time"],
+        "counted_at": overview["refreshed_at"],
+        "every_company_counted_at": overview["recounted_at"],
+        "companies": overview["companies"],
+        "rows": overview["keys"]["rows"],
+        "bytes": overview["keys"]["bytes"],
+        "expired": overview["expired"],
+        "by_type": overview["keys"]["by_type"],
+        "by_company": [
+            {
+                "company_id": each["company_id"],
+                "rows": each["rows"],
+                "bytes": each["bytes"],
+                "expired": each["expired"],
+            }
+            for each in largest
+        ],
+        "tables": {
+            "public.whatsapp_auth": _table_bytes(storage["auth"]),
+            "public.whatsapp_keys": _table_bytes(storage["keys"]),
+        },
+        "database_bytes": storage["database"],
+    }
+
+
+def _table_bytes(table: TableStorage) -> int:
+    return table["heap"] + table["toast"] + table["indexes"]
 
 
 async def read_company(rest: Rest, company_id: str) -> CompanyOverview | None:
@@ -431,14 +579,13 @@ async def read_company(rest: Rest, company_id: str) -> CompanyOverview | None:
     Raises:
         StoreError: the database refused or did not answer.
     """
-    return cast(
-        "CompanyOverview | None",
-        await rest.rpc(
-            "whatsapp_company_overview",
-            {"p_company_id": company_id},
-            is_right=lambda found: found is None or found.get("company_id") == company_id,
-        ),
+    found = await rest.rpc(
+        "whatsapp_company_overview",
+        {"p_company_id": company_id},
+        is_right=lambda found: found is None or found.get("company_id") == company_id,
     )
+    _check_age([] if found is None else [found])
+    return cast("CompanyOverview | None", found)
 
 
 async def read_growth(rest: Rest, *, days: int = 90) -> Sequence[Day]:
@@ -480,6 +627,63 @@ async def read_pre_key_extremes(
             is_right=_has("low"),
         ),
     )
+
+
+async def read_cleanup_runs(rest: Rest, *, limit: int = 8) -> Sequence[CleanupRun]:
+    """Return the last runs of the clean-up, latest first.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    found = await rest.select(
+        "whatsapp_cleanup_runs",
+        lambda client: (
+            client.from_("whatsapp_cleanup_runs")
+            .select("finished_at,owner,deleted,complete,seconds")
+            .order("finished_at", desc=True)
+            .limit(limit)
+        ),
+    )
+    return [
+        cast("CleanupRun", {**row, "finished_at": _seconds(row["finished_at"])}) for row in found
+    ]
+
+
+async def read_leases(rest: Rest, *, limit: int = 20) -> Sequence[RecentLease]:
+    """Return the leases that were acquired last, of whichever company, latest first.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    found = await rest.select(
+        "whatsapp_lease_history",
+        lambda client: (
+            client.from_("whatsapp_lease_history")
+            .select("company_id,token,owner,acquired_at,released_at,taken_from")
+            .not_.like("company_id", "supabase-auth-state/*")
+            .order("acquired_at", desc=True)
+            .limit(limit)
+        ),
+    )
+    return [
+        cast(
+            "RecentLease",
+            {
+                **row,
+                "acquired_at": _seconds(row["acquired_at"]),
+                "released_at": row["released_at"] and _seconds(row["released_at"]),
+            },
+        )
+        for row in found
+    ]
+
+
+def _check_age(companies: Sequence[Mapping[str, Any]]) -> None:
+    if any("pause" not in company for company in companies):
+        raise SchemaMissing(
+            "the database answers as before 20261127137000_whatsapp_company_health.sql: apply the "
+            "migrations"
+        )
 
 
 def _has(name: str) -> Any:

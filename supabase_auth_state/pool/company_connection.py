@@ -24,10 +24,17 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from supabase_auth_state.errors import CompanyQuarantined, LeaseHeld, PoolError, SessionBackoff
+from supabase_auth_state.errors import (
+    CompanyQuarantined,
+    LeaseHeld,
+    PoolError,
+    SessionBackoff,
+    SupabaseAuthStateError,
+)
 from supabase_auth_state.rest.backoff import Timing
 
 from .ends import (
+    LOGGED_OUT,
     ROLLED_BACK,
     CompanyState,
     CompanyStatus,
@@ -167,8 +174,8 @@ class CompanyConnection(Generic[S]):
     def obey(self, pause: Pause | None) -> None:
         """Leave the company alone as the database says, or no longer."""
         if pause is not None:
-            self._retries.hold(pause.end, pause.seconds)
-            self._pause_is_noted = True
+            self._retries.hold(pause.end, pause.seconds, step=pause.step, at=pause.at)
+            self._pause_is_noted = self._retries.stopped is not None
         elif self.pause_may_be_over:
             self._retries.reset()
             self._pause_is_noted = False
@@ -312,6 +319,13 @@ class CompanyConnection(Generic[S]):
         try:
             await asyncio.wait({opening, time_over}, return_when=asyncio.FIRST_COMPLETED)
             self._auth = self._code.result_of(opening, what, within=within)
+        except CompanyQuarantined:
+            # It was logged out, and the database knows by which machine, if that is asked.
+            await self._look_at_pause()
+            if self._options.pauses is None:
+                self._retries.hold(end_of(LOGGED_OUT), None, step=0, at=0.0)
+            self._retries.refuse_if_stopped(self.company_id)
+            raise
         except BaseException:
             # Not cancelled at once: a lease that was asked for is acquired, then released.
             self._to_close.add_result_of(opening, what, _END_WITHIN, self._close_auth)
@@ -333,13 +347,24 @@ class CompanyConnection(Generic[S]):
         found = await self._options.pauses.find([self.company_id])
         self.obey(found.get(self.company_id))
 
-    async def _note_pause(self, pause: Pause) -> None:
-        await self._code.call("noting the pause", _NOTE_WITHIN, self._note, pause)
+    async def _note_pause(self, pauses: SharedPauses, pause: Pause, auth: AuthState | None) -> None:
+        await self._code.call("noting the pause", _NOTE_WITHIN, self._note, pauses, pause, auth)
 
-    async def _note(self, pause: Pause) -> None:
-        if self._options.pauses is not None:
-            await self._options.pauses.note(self.company_id, pause.end, pause.seconds)
-            self._pause_is_noted = self._retries.stopped is not None
+    async def _note(self, pauses: SharedPauses, pause: Pause, auth: AuthState | None) -> None:
+        if auth is None or not await self._log_out(pauses, pause.end, auth):
+            await pauses.note(self.company_id, pause)
+        self._pause_is_noted = self._retries.stopped is not None
+
+    async def _log_out(self, pauses: SharedPauses, end: End, auth: AuthState) -> bool:
+        """Move what the company has into quarantine; return False if that could not be done."""
+        try:
+            await pauses.log_out(auth, end)
+        except SupabaseAuthStateError as error:
+            log.warning(
+                "company %s: not moved into quarantine (%s)", self.company_id, describe(error)
+            )
+            return False
+        return True
 
     async def _call_factory(self, auth: AuthState, time_over: asyncio.Task[None]) -> S:
         what, within = "the factory", self._options.create_within
@@ -428,8 +453,11 @@ class CompanyConnection(Generic[S]):
         self._pause_is_noted = False
         if stopped is not None and self._options.pauses is not None:
             # Before the lease is given back: who acquires it then knows.
-            pause = Pause(end, self._retries.retry_after)
-            self._to_close.add(self._note_pause, pause)
+            pause = Pause(end, self._retries.retry_after, self._retries.step)
+            logged_out = self._auth if end.code == LOGGED_OUT else None
+            self._to_close.add(
+                partial(self._note_pause, self._options.pauses, auth=logged_out), pause
+            )
         opening = self._keep_up or reaction is Reaction.RESTART
         self._last_end = ConnectionEnd(
             end.code,

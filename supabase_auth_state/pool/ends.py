@@ -116,6 +116,9 @@ _KNOWN = {
     )
 }
 
+LOGGED_OUT = 401
+"""After this code WhatsApp does not know the device any more; 403 and 406 may be taken back."""
+
 ROLLED_BACK = End(
     None,
     "the database was set back to an earlier moment",

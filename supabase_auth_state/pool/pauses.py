@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .ends import End, noted_end
+from .ends import LOGGED_OUT, End, noted_end
 
 if TYPE_CHECKING:
+    from supabase_auth_state.auth_state.database import AuthState
     from supabase_auth_state.rest.client import Rest
 
 
@@ -18,11 +19,15 @@ class Pause:
 
     Attributes:
         end: why, and what a person has to do.
-        seconds: for how long; None: until it is reinstated.
+        seconds: for how long; None: until it is reinstated; 0: it is over, but not for long.
+        step: how many pauses in a row it is; the next one is longer.
+        at: when it was noted, on the database's clock; 0 for one that is not noted yet.
     """
 
     end: End
     seconds: float | None
+    step: int = 0
+    at: float = 0.0
 
 
 class SharedPauses:
@@ -40,18 +45,23 @@ class SharedPauses:
         self._rest = rest
         self._noted_by = noted_by
 
-    async def note(self, company_id: str, end: End, seconds: float | None) -> None:
+    async def note(self, company_id: str, pause: Pause) -> None:
         """Note that a company is left alone; a longer pause that is noted already stays."""
         await self._rest().ask(
             "note_whatsapp_pause",
             company_id,
             {
-                "p_code": end.code,
-                "p_reason": end.reason,
-                "p_seconds": seconds,
+                "p_code": pause.end.code,
+                "p_reason": pause.end.reason,
+                "p_seconds": pause.seconds,
                 "p_noted_by": self._noted_by,
+                "p_step": pause.step,
             },
         )
+
+    async def log_out(self, auth: AuthState, end: End) -> None:
+        """Move a company that was logged out into quarantine, and note that; all or nothing."""
+        await auth.log_out(end.code or LOGGED_OUT, end.reason, self._noted_by)
 
     async def find(self, company_ids: Iterable[str]) -> dict[str, Pause]:
         """Return the pauses of those companies that have one."""
@@ -79,4 +89,4 @@ async def reinstate_company(rest: Rest, company_id: str) -> Mapping[str, Any]:
 def _pause(noted: Mapping[str, Any]) -> Pause:
     seconds: float | None = noted["seconds"]
     end = noted_end(noted["code"], noted["reason"], noted["noted_by"], for_good=seconds is None)
-    return Pause(end, seconds)
+    return Pause(end, seconds, noted["step"], noted["noted_at"])

@@ -38,6 +38,11 @@ class Retries:
         self._restarts = 0
         self._due = 0.0
         self._stopped_by: End | None = None
+        # Pauses of being left alone in a row, here and on other machines. The last one that the
+        # database told of, and that one after which a connection has lasted.
+        self._step = 0
+        self._told = 0.0
+        self._outlived = 0.0
 
     @property
     def wait(self) -> float:
@@ -48,6 +53,11 @@ class Retries:
     def retry_after(self) -> float | None:
         """Seconds until the next attempt is due, or None in quarantine."""
         return None if self.stopped == "quarantined" else self.wait
+
+    @property
+    def step(self) -> int:
+        """How many times in a row the company was left alone."""
+        return self._step
 
     @property
     def stopped(self) -> Literal["quarantined", "yielded"] | None:
@@ -81,7 +91,8 @@ class Retries:
     def lasted(self, seconds: float) -> None:
         """Take note that a connection lasted so long: after a long one, pauses are short again."""
         if seconds >= self._retrying.cap:
-            self._failures = self._restarts = 0
+            self._failures = self._restarts = self._step = 0
+            self._outlived = self._told
 
     def count(self, end: End) -> Reaction:
         """Count the end of a connection, or of an attempt at one, and return what follows.
@@ -93,25 +104,39 @@ class Retries:
             self._due = self._timing.now()
             return Reaction.RESTART
         reaction = Reaction.RETRY if end.reaction is Reaction.RESTART else end.reaction
-        bounds = self._yielding if reaction is Reaction.YIELD else self._retrying
-        pause = delay(self._failures, base=bounds.base, cap=bounds.cap, random=self._timing.random)
+        if reaction is Reaction.YIELD:
+            bounds, attempt = self._yielding, self._step
+            self._step += 1
+        else:
+            bounds, attempt = self._retrying, self._failures
+            self._failures += 1
+        pause = delay(attempt, base=bounds.base, cap=bounds.cap, random=self._timing.random)
         self._due = self._timing.now() + max(pause, end.pause)
-        self._failures += 1
         self._stopped_by = None if reaction is Reaction.RETRY else end
         return reaction
 
-    def hold(self, end: End, seconds: float | None) -> None:
+    def hold(self, end: End, seconds: float | None, *, step: int, at: float) -> None:
         """Leave the company alone, as another pool has found out.
 
         Args:
             end: what it has found out.
-            seconds: for how long; None: until `reset`.
+            seconds: for how long; None: until `reset`; 0: no longer, but the next pause is longer.
+            step: how many times in a row the company was left alone.
+            at: when it was noted. What a connection of this pool has outlived does not count.
         """
+        self._told = at
+        if at > self._outlived:
+            self._step = max(self._step, step)
+        if seconds == 0:
+            if self.stopped is not None:
+                self._stopped_by, self._due = None, self._timing.now()
+            return
         self._stopped_by = end
         self._due = self._timing.now() + (seconds or 0.0)
 
     def reset(self) -> None:
         """Forget failures, quarantine and yielding."""
         self._stopped_by = None
-        self._failures = self._restarts = 0
+        self._failures = self._restarts = self._step = 0
+        self._outlived = self._told
         self._due = self._timing.now()

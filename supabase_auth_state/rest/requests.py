@@ -39,6 +39,9 @@ COMMIT_HEADER = "x-whatsapp-commit"
 DEADLINE_HEADER = "x-whatsapp-deadline"
 """The request header after whose time, in seconds since 1970, the database refuses the request."""
 
+KNOWS_HEADERS = {"x-whatsapp-knows": "sealed"}
+"""Says that this client knows sealed values; the database gives them to no other one."""
+
 _PAUSE, _LONGEST_PAUSE = 0.1, 4.0
 _LONGEST_RETRY_AFTER = 60.0
 # aiohttp warns that larger bodies hold up the event loop, so they are sent in parts.
@@ -289,7 +292,7 @@ class Sender:
 
     async def _exchange(self, request: Request[Any], deadline: float) -> Answer:
         postgrest = await self._connection.postgrest()
-        headers = dict(request.headers)
+        headers = {**KNOWS_HEADERS, **request.headers}
         if request.commit is not None:
             headers |= request.commit.headers
             headers[COMMIT_HEADER] = str(request.commit)

@@ -32,7 +32,9 @@ _BUSY = frozenset(
 _NO_DATABASE = frozenset({"PGRST000", "PGRST001", "PGRST002"})
 # PostgREST answers some of these with HTTP 500, though sending the same data again cannot help.
 _INVALID_CLASSES = frozenset({"0A", "21", "22", "23", "42", "44", "54", "P0"})
-_RESTRICTED = frozenset({"25006", "53100"})
+_READ_ONLY = frozenset({"25006", "53100"})
+# PostgREST begins what writes with `read write`, and a replica refuses that with this sentence.
+_REPLICA = ("0A000", "during recovery")
 _RESTRICTED_STATUS = frozenset({402, 540})
 
 
@@ -63,10 +65,20 @@ def refusal(what: str, status: int, body: Any) -> StoreError:
 def _kind(status: int, code: str | None, said: str) -> tuple[type[StoreError], str]:
     if code == "PT409":
         return WriteRefused, ""
-    if code in _RESTRICTED or status in _RESTRICTED_STATUS or "_quota" in said:
+    if code in _READ_ONLY:
         return ProjectRestricted, (
-            "The project is over quota, paused or read-only: look at its usage and billing in the "
-            "Supabase dashboard"
+            "The database is read-only: its disk is full, or it was set so. Look at its disk and "
+            "its usage in the Supabase dashboard"
+        )
+    if code == _REPLICA[0] and _REPLICA[1] in said:
+        return StoreUnavailable, (
+            "The database is a replica that only reads: either it is about to take over, or "
+            "SUPABASE_URL is the address of a read replica"
+        )
+    if status in _RESTRICTED_STATUS or "_quota" in said:
+        return ProjectRestricted, (
+            "The project is over quota or paused: look at its usage and billing in the Supabase "
+            "dashboard"
         )
     if code in _MISSING:
         return SchemaMissing, (

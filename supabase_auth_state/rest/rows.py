@@ -139,9 +139,11 @@ class WhatsappPausesRow(TypedDict):
 
     code: int
     company_id: str
+    logged_out: bool
     noted_at: str
     noted_by: str
     reason: str
+    step: int
     until: str
 
 
@@ -183,6 +185,7 @@ class WhatsappStatisticsRow(TypedDict):
     key_rows: int | None
     key_rows_per_minute: float | None
     owned: int
+    rated_at: str | None
     recount_after: str
     recount_began: str | None
     recounted_at: str | None

@@ -75,30 +75,37 @@ def sealed(box: SecretBox, number: int, content: object) -> bytes:
 def opened(box: SecretBox, data: bytes) -> tuple[list[Any], int]:
     """Return the contents of the records in data, and where the last whole one ends.
 
-    The last record may be torn, as by a crash while it was written: it is left out.
+    The last record may be torn, as by a crash while it was written: it is left out. The first never
+    is, since the file gets its name after it was synced.
 
     Raises:
         ValueError: a record before the last is damaged or is not in its place, or the first cannot
             be read by this key.
     """
     found: list[Any] = []
-    end, written = 0, len(data.rstrip(b"\0"))
-    while end + _LENGTH <= len(data):
-        begin = end + _LENGTH
-        length = int.from_bytes(data[end:begin], "big")
-        if length > _LARGEST or begin + length > len(data):
-            break
-        try:
-            number, content = orjson.loads(box.decrypt(data[begin : begin + length]))
-        except (CryptoError, ValueError):
-            if found and written <= begin + length:
-                break  # room was made for it, and not all of it was written
-            raise ValueError(f"record {len(found)} cannot be read") from None
+    end = 0
+    while (record := _record(box, data, end)) is not None:
+        (number, content), following = record
         if number != len(found):
             raise ValueError(f"record {len(found)} is not in its place")
         found.append(content)
-        end = begin + length
+        end = following
+    # Damage could be anywhere in a record, also in its length; a torn one has nothing behind it.
+    if data and (not found or any(_record(box, data, at) for at in range(end + 1, len(data)))):
+        raise ValueError(f"record {len(found)} cannot be read")
     return found, end
+
+
+def _record(box: SecretBox, data: bytes, at: int) -> tuple[list[Any], int] | None:
+    """Return what the record at a place holds, and where it ends; None when none is whole there."""
+    begin = at + _LENGTH
+    end = begin + int.from_bytes(data[at:begin], "big")
+    if not begin + SecretBox.NONCE_SIZE + SecretBox.MACBYTES < end <= min(len(data), at + _LARGEST):
+        return None
+    try:
+        return orjson.loads(box.decrypt(data[begin:end])), end
+    except (CryptoError, ValueError):
+        return None
 
 
 def encoded(change: Change) -> dict[str, Any]:
@@ -257,6 +264,9 @@ class JournalFile:
         try:
             data = self.path.read_bytes()
             contents, _ = opened(self._box, data)
+            head = Head(*contents[0]) if contents else None
+            if head is not None and head.company_id != self.company_id:
+                raise ValueError("it is that of another company")  # noqa: TRY301
         except FileNotFoundError:
             return None, []
         except ValueError as error:
@@ -267,9 +277,7 @@ class JournalFile:
                 path=self.path,
             )
         else:
-            return (
-                (Head(*contents[0]), list(waiting(contents).values())) if contents else (None, [])
-            )
+            return head, list(waiting(contents).values())
         raise problem
 
     def _locked(self) -> int:

@@ -221,6 +221,18 @@ class SupabaseKeyStore:
         """
         return dict(self._cache.values())
 
+    async def log_out(self, code: int, reason: str, noted_by: str) -> None:
+        """Move the company into quarantine; see `AuthState.log_out`."""
+        await self.settle()
+        self._cache.begin_write(None)
+        try:
+            await self._writer.rpc(
+                "log_out_whatsapp_company",
+                {"p_code": code, "p_reason": reason, "p_noted_by": noted_by},
+            )
+        finally:
+            self._cache.end_write()
+
     async def settle(self) -> None:
         """Wait until every read and write that was begun has ended."""
         await self._writes.settle()

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from typing import Any
 
 COMMAND = Path(sys.executable).with_name("supabase-auth-state")
 TIMEOUT = 120
+# What the terminal of the tests is like says nothing of the one that a command is given.
+_OF_A_TERMINAL = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"}
 
 # To import the client takes five times as long as most commands take.
 FORKS = multiprocessing.get_context("forkserver")
@@ -79,6 +82,64 @@ def run_in_fork(
     runpy.run_path(argv[0], run_name="__main__")
 
 
+class Screen:
+    """What a terminal of so many columns shows after it was sent all this.
+
+    It knows what rich sends: text, colours, and codes that move the cursor or clear a line.
+
+    Attributes:
+        text: the lines without spaces at their end.
+    """
+
+    _PART = re.compile(r"\x1b\[(\??[\d;]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n])")
+
+    def __init__(self, sent: str, *, columns: int) -> None:
+        self._rows: list[list[str]] = [[]]
+        self._row = self._column = 0
+        assert not self._PART.sub("", sent)
+        for number, code, back, down, char in self._PART.findall(sent):
+            if code:
+                self._obey(number, code)
+            elif back:
+                self._column = 0
+            elif down:
+                self._move(self._row + 1)
+            else:
+                self._put(char, columns)
+
+    @property
+    def text(self) -> list[str]:
+        """The lines that are shown, without spaces at their end."""
+        return ["".join(row).rstrip() for row in self._rows]
+
+    def _obey(self, number: str, code: str) -> None:
+        if code == "A":
+            self._row -= int(number or 1)
+            assert self._row >= 0
+        elif code == "K":
+            assert number == "2"
+            self._rows[self._row] = []
+        elif code == "H":
+            self._row = self._column = 0
+        else:
+            assert code == "m" or number in {"?25", "?1049"}, (number, code)
+
+    def _move(self, row: int) -> None:
+        self._row = row
+        while len(self._rows) <= row:
+            self._rows.append([])
+
+    def _put(self, char: str, columns: int) -> None:
+        width = 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        if self._column + width > columns:
+            self._column = 0
+            self._move(self._row + 1)
+        row = self._rows[self._row]
+        row += [" "] * (self._column + width - len(row))
+        row[self._column : self._column + width] = [char, *[""] * (width - 1)]
+        self._column += width
+
+
 class Terminal:
     """What a command shows at a terminal, and what a person types there."""
 
@@ -122,12 +183,14 @@ class Command:
 
     def __init__(self, cwd: Path, environ: Mapping[str, str]) -> None:
         self.cwd = cwd
-        self.environ = {
+        kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("SUPABASE_", "SSL_CERT_"))
+            if name not in _OF_A_TERMINAL
+            and not name.startswith(("SUPABASE_", "SSL_CERT_"))
             and not name.lower().endswith("_proxy")
-        } | dict(environ)
+        }
+        self.environ = {**kept, "TERM": "xterm", **environ}
 
     def __call__(self, *args: str | Path, **environ: str) -> Ended:
         """Run it to its end, in a fork of a process that has imported the client already."""

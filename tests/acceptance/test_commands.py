@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -18,7 +19,7 @@ import psycopg
 import pytest
 
 from devstack import LocalStack, Stack
-from tests.acceptance.command import COMMAND, Command
+from tests.acceptance.command import Command, Screen
 from tests.acceptance.conftest import Sample, command_for
 from tests.folders import another_device
 from tests.interop.node import run_node
@@ -140,21 +141,13 @@ def test_the_folder_is_backed_up_before_anything_else_and_is_not_changed(
 def test_a_terminal_shows_how_far_the_import_has_come(
     run: Command, sample: Sample, company_id: str
 ) -> None:
-    screen, terminal = os.openpty()
-    with os.fdopen(screen, "rb", 0) as shown, os.fdopen(terminal, "wb") as stderr:
-        subprocess.run(
-            [COMMAND, "import", sample("v7-337"), "--company", company_id],
-            cwd=run.cwd,
-            env=run.environ,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            check=True,
-            timeout=BEFORE_DEADLINE,
-        )
-        seen = shown.read(65_536).decode()
-    assert f"\r{company_id}: reading …" in seen
-    assert "[##############################] 336/336" in seen
-    assert seen.endswith("\r\x1b[K")
+    with run.at_terminal("import", sample("v7-337"), "--company", company_id) as terminal:
+        assert terminal.end() == 0
+    assert f"{company_id}: reading" in terminal.seen
+    assert re.search(rf"{company_id}: writing .*336/336", terminal.seen)
+    # The line is gone, and the cursor is back.
+    assert not any("writing" in line for line in Screen(terminal.seen, columns=80).text)
+    assert terminal.seen.count("\x1b[?25h") == terminal.seen.count("\x1b[?25l") == 1
 
 
 # What stops an import

@@ -45,6 +45,18 @@ select current_date - n, now() - make_interval(days => n), 1000 - n * 8, 8000 - 
     to_jsonb(pg_database_size(current_database()) - n * 120000 + (n % 5) * 30000))
 from generate_series(1, 40) n
 """
+_RUNS = """
+insert into whatsapp_cleanup_runs (finished_at, owner, deleted, complete, seconds)
+select now() - n * interval '6 hours', 'worker-' || n % 3, 1200 - n * 90, n <> 3, 1.5 - n * 0.1
+from generate_series(1, 6) n
+"""
+_LEASES = """
+insert into whatsapp_lease_history (company_id, token, owner, acquired_at, released_at, taken_from)
+select %(company)s, n, 'worker-' || n %% 3, now() - (7 - n) * interval '5 hours',
+  case when n %% 3 > 0 then now() - (6.2 - n) * interval '5 hours' end,
+  case when n %% 3 = 1 and n > 1 then 'worker-' || (n - 1) %% 3 end
+from generate_series(1, 6) n
+"""
 _KEY = "insert into whatsapp_keys (company_id, key_type, key_id, value) values (%s, %s, %s, %s)"
 
 
@@ -63,6 +75,8 @@ def fill(stack: Stack) -> None:
         )
     with psycopg.connect(stack.db_url, autocommit=True) as db:
         db.execute(_DAYS)
+        db.execute(_RUNS)
+        db.execute(_LEASES, {"company": DEVICE})
         for number in range(1, 21):
             db.execute(
                 "select acquire_whatsapp_lease(%s, %s, 3600)",

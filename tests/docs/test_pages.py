@@ -16,9 +16,10 @@ import pytest
 import yaml
 
 import supabase_auth_state.errors
-from devstack import Stack
+from devstack import LocalStack, Stack
 from supabase_auth_state.operations.alert_config import load_alert_config
 from tests.acceptance.conftest import command_for
+from tests.conftest import remove_companies
 from tests.docs.blocks import OUTPUT, ROOT, Block, blocks_of, pages
 from tests.docs.given import COMPANY, Given
 from tests.docs.shell import Shell
@@ -97,16 +98,27 @@ class Page:
         self._shell.run("".join(f"export {line}\n" for line in code.splitlines()))
 
 
+@pytest.fixture(scope="module")
+def project(stack: Stack) -> Iterator[Stack]:
+    """A project without the companies of other tests: `doctor --all` examines every one."""
+    if isinstance(stack, LocalStack):
+        with stack.fresh(migrate=True) as fresh:
+            yield fresh
+    else:
+        yield stack
+
+
 @pytest.fixture
 def page(
-    stack: Stack, company_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Stack, company_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Page]:
     monkeypatch.chdir(tmp_path)
-    for name, value in stack.env().items():
+    for name, value in project.env().items():
         monkeypatch.setenv(name, value)
-    opened = Page(stack, company_id, tmp_path)
+    opened = Page(project, company_id, tmp_path)
     yield opened
     opened.close()
+    remove_companies(project, company_id)
 
 
 def runs(name: str) -> bool:

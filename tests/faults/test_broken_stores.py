@@ -14,7 +14,9 @@ from devstack import Stack
 from faults.recorder import KEYS, Client, PythonClient
 from faults.schedule import Calm, Disturb, Do, Finish, Land, Step, play
 from supabase_auth_state import AuthState, Rest, Settings
+from supabase_auth_state.leases.seals import sealing_for
 from supabase_auth_state.rest.client import using_rest
+from tests.sealing import K1
 
 
 class Broken:
@@ -42,16 +44,21 @@ class RetriesWithoutNumbers(Broken):
     """Sends a plain upsert until it is answered; a copy that is late is like any other."""
 
     async def set(self, data: Mapping[str, Any]) -> None:
+        sealing = await sealing_for(self._keys._rest, self._company_id)
         rows = [
-            {"company_id": self._company_id, "key_type": key_type, "key_id": key_id, "value": value}
+            {
+                "company_id": self._company_id, "key_type": key_type, "key_id": key_id,
+                "value": sealing.seal((key_type, key_id), value),
+            }
             for key_type, by_id in data.items()
             for key_id, value in by_id.items()
-        ]
+        ]  # fmt: skip
         key = self._stack.service_role_key
         headers = {
             "apikey": key,
             "authorization": f"Bearer {key}",
             "prefer": "resolution=merge-duplicates,return=minimal",
+            "x-whatsapp-opens": ",".join(sealing.opens),
         }
         url = f"{self._keys._rest._connection.url}/whatsapp_keys"
         async with httpx.AsyncClient(timeout=5) as client:
@@ -107,26 +114,33 @@ class BrokenClient(PythonClient):
         return auth
 
 
-def played(stack: Stack, steps: Sequence[Step], broken: type[Broken] | None) -> str | None:
+def played(
+    stack: Stack,
+    steps: Sequence[Step],
+    broken: type[Broken] | None,
+    encryption: str | None = None,
+) -> str | None:
     @asynccontextmanager
     async def make(settings: Settings) -> AsyncIterator[Client]:
         async with using_rest(settings) as rest:
             yield PythonClient(rest) if broken is None else BrokenClient(rest, broken, stack)
 
-    return asyncio.run(play(stack, steps, lease=False, patience=20, make=make))
+    return asyncio.run(play(stack, steps, lease=False, patience=20, make=make, encryption=encryption))
 
 
+@pytest.mark.parametrize("encryption", [None, K1], ids=["plain", "sealed"])
 @pytest.mark.parametrize(("broken", "steps", "said"), CASES, ids=IDS)
 def test_a_store_that_breaks_a_promise_is_convicted(
-    stack: Stack, broken: type[Broken], steps: Sequence[Step], said: str
+    stack: Stack, broken: type[Broken], steps: Sequence[Step], said: str, encryption: str | None
 ) -> None:
-    problem = played(stack, steps, broken)
+    problem = played(stack, steps, broken, encryption)
     assert problem is not None
     assert said in problem.splitlines()[0]
 
 
+@pytest.mark.parametrize("encryption", [None, K1], ids=["plain", "sealed"])
 @pytest.mark.parametrize(("broken", "steps", "said"), CASES, ids=IDS)
 def test_the_real_store_stands_the_same(
-    stack: Stack, broken: type[Broken], steps: Sequence[Step], said: str
+    stack: Stack, broken: type[Broken], steps: Sequence[Step], said: str, encryption: str | None
 ) -> None:
-    assert played(stack, steps, None) is None
+    assert played(stack, steps, None, encryption) is None

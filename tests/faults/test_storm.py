@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from devstack import LocalStack
+from faults.chaos import Chaos
 from faults.storm import Report, epoch
 from tests.length import LENGTH
 
@@ -24,6 +26,7 @@ PROJECT = Path(__file__).parents[2]
 def own_stack() -> Iterator[LocalStack]:
     """A stack whose servers may be killed."""
     with LocalStack.start() as started:
+        asyncio.run(Chaos(started, random.Random()).prepare())
         yield started
 
 

@@ -76,6 +76,12 @@ CALLS: dict[str, dict[str, Any]] = {
     "fence_whatsapp_writer": {"p_company_id": "c"},
     "whatsapp_history": {"p_company_id": "c"},
     "restore_whatsapp_version": {"p_company_id": "c", "p_version": 1},
+    "log_out_whatsapp_company": {
+        "p_company_id": "to be logged out",
+        "p_code": 401,
+        "p_reason": "logged out",
+        "p_noted_by": "test",
+    },
     "erase_whatsapp_company": {"p_company_id": "c"},
     "forget_whatsapp_company": {"p_company_id": "never stored"},
     "note_whatsapp_pause": {
@@ -90,6 +96,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "reinstate_whatsapp_company": {"p_company_id": "c", "p_request": "r"},
     "whatsapp_delete_expired_keys": {},
     "whatsapp_empty_quarantine": {"p_batch_size": 1},
+    "whatsapp_to_who_knows": {"p_company_id": "c", "p_found": {}},
     "whatsapp_key_may_expire": {"p_key_type": "lid-mapping"},
     "whatsapp_key_expiry": {"p_key_type": "lid-mapping"},
     "whatsapp_last_commit": {"p_company_id": "c", "p_writer": "w"},
@@ -122,6 +129,7 @@ CALLS: dict[str, dict[str, Any]] = {
         "p_seconds": 0.1,
     },
     "run_whatsapp_cleanup": {},
+    "list_whatsapp_companies": {},
     "add_whatsapp_activity": {"p_traffic": {}, "p_events": {}},
     "whatsapp_overview": {},
     "whatsapp_companies_page": {},
@@ -148,14 +156,20 @@ CALLS: dict[str, dict[str, Any]] = {
 
 INSIDE: dict[str, dict[str, Any]] = {
     "whatsapp_enter": {"p_company_id": "c"},
+    "whatsapp_enter_in_turn": {"p_company_id": "c"},
+    "whatsapp_put_back": {"p_company_id": "c", "p_version": 1},
+    "whatsapp_forget_name": {"p_company_id": "c"},
+    "whatsapp_rows_of": {"p_company_id": "c"},
     "whatsapp_take_number": {"p_company_id": "c", "p_token": 1, "p_headers": {}},
     "whatsapp_check_deadline": {"p_deadline": "1"},
     "whatsapp_receipt": {"p_company_id": "c"},
     "whatsapp_count_companies": {"p_companies": []},
     "whatsapp_storage": {},
+    "whatsapp_company_health": {"p_company_id": "c"},
     "whatsapp_take_statistics": {},
     "whatsapp_next_companies": {"p_after": "", "p_limit": 1},
     "whatsapp_next_version": {"p_company_id": "c"},
+    "whatsapp_is_mark": {"p_owner": "c"},
     "whatsapp_into_quarantine": {"p_company_id": "c", "p_reason": "r", "p_keep_creds": False},
 }
 """What the guard and the history are made of: granted to no role."""
@@ -177,13 +191,16 @@ TRIGGERS = {
     "whatsapp_keys_before_write",
     "whatsapp_keys_delete_null",
     "whatsapp_refuse_late",
+    "whatsapp_refuse_logged_out",
 }
 
 AS_OWNER = {
     "acquire_whatsapp_lease", "add_whatsapp_activity", "clear_whatsapp_keys",
     "close_whatsapp_company", "create_whatsapp_company", "delete_whatsapp_company",
     "erase_whatsapp_company", "fence_whatsapp_writer", "forget_whatsapp_company",
-    "list_whatsapp_kept", "note_whatsapp_pause", "record_whatsapp_cleanup",
+    "list_whatsapp_companies", "list_whatsapp_kept", "log_out_whatsapp_company",
+    "note_whatsapp_pause",
+    "record_whatsapp_cleanup",
     "recount_whatsapp_statistics", "refresh_whatsapp_statistics", "reinstate_whatsapp_company",
     "release_whatsapp_lease", "renew_whatsapp_lease", "renew_whatsapp_leases",
     "replace_whatsapp_state", "report_whatsapp_restored", "reseal_whatsapp_kept",
@@ -194,12 +211,12 @@ AS_OWNER = {
     "whatsapp_empty_quarantine", "whatsapp_growth", "whatsapp_guard_row", "whatsapp_history",
     "whatsapp_installation", "whatsapp_keep_creds", "whatsapp_keep_lease_history",
     "whatsapp_lease_status", "whatsapp_overview", "whatsapp_pre_key_extremes",
-    "whatsapp_sealing_stats", "whatsapp_workers", "whatsapp_written_by_others",
+    "whatsapp_put_back", "whatsapp_sealing_stats", "whatsapp_workers", "whatsapp_written_by_others",
 }  # fmt: skip
 """The functions that are `security definer`; all others run as their caller."""
 
 VERBS = ["GET", "POST", "PATCH", "PUT", "DELETE"]
-"""HEAD is a GET to PostgREST; its refusals of it have a body, which disturbs the gateway."""
+"""The verbs with an answer to look into; `test_outsiders_are_told_nothing_by_…` has the others."""
 
 
 def _token(secret: str, *, role: str = "authenticated", lasts: int = 3600) -> str:
@@ -278,6 +295,29 @@ async def test_outsiders_can_call_nothing(outsider: httpx.AsyncClient) -> None:
             headers={"Content-Type": "text/plain"},
         )
         assert answer.status_code in (401, 403), (function, answer.text)
+
+
+@pytest.mark.parametrize("caller", ["no key", "publishable", "forged"])
+async def test_outsiders_are_told_nothing_by_head_and_options(stack: Stack, caller: str) -> None:
+    headers = {**CALLERS[caller](stack), "Prefer": "count=exact"}
+    objects = [*TABLES, "rpc/fetch_whatsapp_creds", "rpc/whatsapp_overview", ""]
+    # PostgREST's refusal of a HEAD has a body, so no second request is sent after it.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    url = f"{stack.url}/rest/v1/"
+    async with httpx.AsyncClient(base_url=url, headers=headers, limits=limits) as client:
+        for name in objects:
+            head = await client.head(name)
+            options = await client.options(name)
+            for answer in (head, options):
+                told = str(dict(answer.headers))
+                assert "whatsapp" not in told.replace(name, ""), (name, told)
+                assert "content-range" not in answer.headers, "not even how many rows there are"
+                assert answer.status_code in {200, 401, 403, 404, 405, 415}, (name, answer)
+            if name:
+                assert head.status_code in {401, 403, 404, 405}, (name, head)
+            if options.status_code == 200:
+                # It names the verbs that PostgREST knows, and not what the caller may do.
+                assert options.text in {"", "{}"}
 
 
 async def test_triggers_are_called_by_no_request(stack: Stack, as_role: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from supabase_auth_state import (
     AuthState,
@@ -56,6 +58,7 @@ def erase(rest: Rest, db: psycopg.Connection[Any], company_id: str) -> Iterator[
         )
 
     yield lambda: erase_company(company_id, client=rest, sleep=sleep)
+    db.execute("delete from whatsapp_alert_messages where message ->> 'rule' = 'erasing'")
     # Other tests of this stack begin with the token 1.
     db.execute("delete from whatsapp_leases where company_id = 'supabase-auth-state/erased'")
 
@@ -310,6 +313,33 @@ async def test_creds_that_other_clients_delete_are_kept_for_two_weeks(
     assert count(db, "whatsapp_creds_history", company_id) == 0
 
 
+def named_in(db: psycopg.Connection[Any], company_id: str) -> list[str]:
+    """Every table of the project that has a row in whose text the company stands anywhere."""
+    tables = db.execute(
+        "select c.relname from pg_class c where c.relkind in ('r', 'p', 'm') "
+        "and c.relnamespace = 'public'::regnamespace"
+    ).fetchall()
+    rows = "select exists (select from {} t where position(%s in t::text) > 0)"
+    return [
+        name
+        for (name,) in tables
+        if db.execute(sql.SQL(rows).format(sql.Identifier(name)), [company_id]).fetchone()
+        == (True,)
+    ]
+
+
+def tell_of(db: psycopg.Connection[Any], messages: list[list[str]]) -> None:
+    """Keep messages of alerts that name companies, as `Alerts` does."""
+    for companies in messages:
+        text = f"Few: 2; companies: {', '.join(companies)}"
+        message = {"rule": "erasing", "companies": companies, "text": text}
+        db.execute(
+            "insert into whatsapp_alert_messages (receiver, message, created_at, due_at) "
+            "values ('log', %s, now(), 'infinity')",
+            [json.dumps(message)],
+        )
+
+
 async def test_erasing_leaves_no_row_in_any_table(
     rest: Rest, erase: Erase, db: psycopg.Connection[Any], company_id: str
 ) -> None:
@@ -332,6 +362,11 @@ async def test_erasing_leaves_no_row_in_any_table(
         with pytest.raises(LeaseHeld):
             await erase()
         db.execute("select public.whatsapp_count_companies(array[%s])", [company_id])
+        tell_of(db, [["b", company_id, "c"], [company_id]])
+        db.execute("update whatsapp_statistics set recount_after = %s", [company_id])
+        assert {*TABLES, "whatsapp_alert_messages", "whatsapp_statistics"} == {
+            *named_in(db, company_id)
+        }
         assert all(count(db, table, company_id) for table in TABLES)
         assert frozen.lease is not None
         # It stands still, and its time runs out.
@@ -342,12 +377,14 @@ async def test_erasing_leaves_no_row_in_any_table(
         )
         report = await erase()
         assert report.removed["whatsapp_quarantine_keys"] == 4
-        assert set(report.left) == set(TABLES)
+        assert set(report.left) == {*TABLES, "whatsapp_alert_messages"}
         assert {table: count(db, table, company_id) for table in TABLES} == dict.fromkeys(TABLES, 0)
-        whole = db.execute(
-            "select count(*) from whatsapp_leases l where l::text like %s", [f"%{company_id}%"]
-        )
-        assert whole.fetchone() == (0,)
+        assert named_in(db, company_id) == []
+        told = "select message from whatsapp_alert_messages where message ->> 'rule' = 'erasing'"
+        assert db.execute(told + " order by id").fetchall() == [
+            ({"rule": "erasing", "companies": ["b", "c"], "text": "Few: 2; companies: b, c"},),
+            ({"rule": "erasing", "companies": [], "text": "Few: 2"},),
+        ]
 
         # Its number is not used again: it stays refused when the company begins anew.
         async with use_supabase_auth_state(company_id, client=rest, lease=True) as fresh:

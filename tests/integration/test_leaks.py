@@ -18,7 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from supabase import AsyncClientOptions, acreate_client
 
 from devstack import Stack
 from supabase_auth_state import (
@@ -38,6 +40,8 @@ from supabase_auth_state import (
 )
 from supabase_auth_state.cli.top import read_dashboard
 from supabase_auth_state.operations.cleanup import run_cleanup
+
+from . import what_shows
 
 PIECE = 10
 """So many characters in a row of a secret are a leak: asyncio shortens what it shows."""
@@ -125,6 +129,7 @@ def planted(auth: AuthState, settings: Settings) -> set[str]:
     return {piece for text in found for piece in pieces(text)}
 
 
+DEAD = "http://127.0.0.1:9"
 SESSION_KEY = bytes(range(65, 97))
 PRE_KEY = bytes(range(97, 123)) + b"ZYXWVU"
 SEALING_KEY = bytes(range(33, 65))
@@ -135,6 +140,32 @@ SESSION = {"_sessions": {"a": {"currentRatchet": {"rootKey": SESSION_KEY}}}, "ve
 async def found_something(reading: Awaitable[Any]) -> None:
     # asyncio's debug mode shows what a task returns: here it is the test's own that reads.
     assert await reading
+
+
+async def look_at_everything(
+    rest: Rest, settings: Settings, company_id: str, folder: Path, heard: Overheard
+) -> None:
+    """Take down what is shown of a company, and what a client of the user's is told."""
+    heard.tell(await what_shows.pages(rest, company_id, folder))
+    heard.tell(await what_shows.metrics(rest))
+    heard.tell(await what_shows.alerts(rest, folder))
+    sealed = settings.encryption is not None
+    for problem in await what_shows.commands(company_id, folder, json=sealed):
+        heard.error(problem)
+    # A client of the user's, which sends by httpx's own transport.
+    for url, key in ((settings.url, f"{settings.key[:-4]}AAAA"), (DEAD, settings.key)):
+        async with httpx.AsyncClient(timeout=1) as session:
+            options = AsyncClientOptions(httpx_client=session)
+            given = await acreate_client(url, key, options=options)
+            impatient = Settings(url, key, timeout=1, give_up_after=0.2)
+            opening = use_supabase_auth_state(company_id, client=given, settings=impatient)
+            try:
+                await opening
+            except SupabaseAuthStateError as error:
+                heard.error(error)
+            else:
+                pytest.fail("this was to fail")
+            heard.tell([given.postgrest, opening])
 
 
 async def use_everything(
@@ -196,7 +227,7 @@ async def use_everything(
         heard.tell([pool, pool.status(), pool.status_of(company_id)])
     for other in (
         Settings(settings.url, f"{settings.key[:-4]}AAAA", timeout=2, give_up_after=1),
-        Settings("http://127.0.0.1:9", settings.key, timeout=1, give_up_after=0.2),
+        Settings(DEAD, settings.key, timeout=1, give_up_after=0.2),
     ):
         broken = open_rest(other)
         heard.tell([broken, other])
@@ -224,9 +255,14 @@ async def test_no_planted_secret_is_told_anywhere(
     loop.set_debug(True)
     loop.slow_callback_duration = 0.0  # asyncio tells of every step that it takes
     settings = replace(settings, encryption=encryption)
+    for name, value in {**stack.env(), "SUPABASE_AUTH_STATE_KEYS": encryption or ""}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
     rest = open_rest(settings)
     try:
         auth = await use_everything(rest, settings, company_id, tmp_path, overheard)
+        loop.set_debug(False)
+        await look_at_everything(rest, settings, company_id, tmp_path, overheard)
     finally:
         await rest.close()
         loop.set_debug(False)

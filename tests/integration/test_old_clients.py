@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import psycopg
 import pytest
 
 from devstack import Stack
-from supabase_auth_state import LeaseHeld, LeaseLost
+from supabase_auth_state import LeaseHeld, LeaseLost, Settings, use_supabase_auth_state
 from tests.integration.conftest import OpenAuth
 
 PROGRAM = Path(__file__).with_name("client_of_02.py")
@@ -141,3 +142,26 @@ def stored(db: psycopg.Connection[Any], company_id: str) -> list[Any]:
         [company_id],
     )
     return [value for (value,) in rows]
+
+
+async def test_a_client_that_knows_no_sealed_values_sees_none(
+    released: StartReleased, settings: Settings, company_id: str
+) -> None:
+    sealed = replace(settings, encryption="k1:" + "A" * 43 + "=")
+    async with use_supabase_auth_state(company_id, settings=settings) as plain:
+        await plain.keys.set({"session": {"1.0": {"by": "new"}, "2.0": {"by": "new"}}})
+    old = await released()
+    assert await old.answer() == "open 0.2.0"
+    async with use_supabase_auth_state(company_id, settings=sealed) as new:
+        await new.keys.set({"session": {"1.0": {"by": "new", "sealed": True}}})
+        # A read that is refused is no answer to it, so it does not replace what it cannot read.
+        assert await old("get", "session", ["1.0"]) == "WriteRefused"
+        assert await old("set", {"session": {"1.0": {"by": "old"}}}) == "UnreadKeyError"
+        assert await old("get", "session", ["2.0"]) == {"2.0": {"by": "new"}}
+        await new.save_creds()
+        assert await old("count", 31) == "WriteRefused"
+        opening = await released()
+        assert await opening.answer() == "CodecError"
+        assert await new.keys.get("session", ["1.0"]) == {"1.0": {"by": "new", "sealed": True}}
+    async with use_supabase_auth_state(company_id, settings=sealed, create=False) as again:
+        assert again.creds == plain.creds

@@ -121,9 +121,35 @@ async def test_a_long_pause_is_obeyed_by_a_machine_that_was_restarted(
     db.execute("update whatsapp_pauses set until = now() where company_id = %s", [company_id])
     await again.get(company_id)
     assert len(connections.made) == 2
-    while db.execute("select cleanup_expired_whatsapp_keys()").fetchone() != (0,):
-        pass
-    assert noted(db, company_id) == []
+    # For a day it is remembered how long it was.
+    for ago, left in (("23 hours", [(440, False)]), ("25 hours", [])):
+        db.execute(
+            "update whatsapp_pauses set until = now() - %s::interval where company_id = %s",
+            [ago, company_id],
+        )
+        while db.execute("select cleanup_expired_whatsapp_keys()").fetchone() != (0,):
+            pass
+        assert noted(db, company_id) == left
+
+
+async def test_pauses_grow_on_from_where_another_machine_was_until_a_connection_lasts(
+    machine: Start, db: psycopg.Connection[Any], company_id: str
+) -> None:
+    async def replaced(**options: Any) -> float:
+        """Have a new machine replaced, and return the pause that a further one is told of."""
+        db.execute("update whatsapp_pauses set until = now() where company_id = %s", [company_id])
+        await ended(machine(**options), company_id, 440)
+        with pytest.raises(SessionBackoff) as caught:
+            await machine().get(company_id)
+        return caught.value.retry_after
+
+    for most in (300, 600, 1200):
+        assert most / 2 - 10 < await replaced() <= most
+    # Here every connection has lasted, so it is the first pause again, also for those after it.
+    assert 140 < await replaced(backoff_cap=0.0) <= 300
+    assert 290 < await replaced() <= 600
+    await machine().reinstate(company_id)
+    assert 140 < await replaced() <= 300
 
 
 async def test_a_shorter_pause_does_not_end_a_quarantine(

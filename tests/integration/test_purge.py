@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,34 @@ async def test_with_yes_the_folder_is_gone_and_its_backup_stays(
     assert folder.name not in names_in(folder.parent)
     assert report.backup == backup
     assert names_in(folder.parent) == [backup.name if backup else None]
+
+
+async def test_a_removal_that_was_broken_off_says_where_every_file_is(
+    folder: Path, rest: Rest, company_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, backup = names_in(folder), find_backup(folder)
+    assert backup is not None
+    unlink, removed = Path.unlink, []
+
+    def break_off(path: Path, **options: Any) -> None:
+        if len(removed) == 2:
+            raise PermissionError(1, "Operation not permitted")
+        removed.append(path.name)
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", break_off)
+    with pytest.raises(FolderError, match="cannot remove .*Operation not permitted"):
+        await purge_files(folder, company_id, client=rest, yes=True)
+    monkeypatch.undo()
+    assert removed[0] == "creds.json"
+
+    report = await purge_files(folder, company_id, client=rest, yes=True, quiet_for=0)
+    assert not report.removed
+    assert "its backup holds every file, and the rest can be removed by hand" in str(report)
+    assert sorted(names_in(folder)) == sorted(set(files) - set(removed))
+    with tarfile.open(backup) as archive:
+        kept = {Path(name).name for name in archive.getnames()}
+    assert set(files) <= kept
 
 
 async def test_a_company_that_is_new_in_the_database_keeps_its_folder(

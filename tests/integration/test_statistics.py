@@ -11,7 +11,16 @@ import psycopg
 import pytest
 
 from devstack import LocalStack
-from supabase_auth_state import Rest, Settings, open_rest, use_supabase_auth_state
+from supabase_auth_state import (
+    Rest,
+    SchemaMissing,
+    Settings,
+    open_rest,
+    use_supabase_auth_state,
+)
+from supabase_auth_state.cli.companies import list_companies
+from supabase_auth_state.cli.overview import kept_stats
+from supabase_auth_state.cli.top import read_dashboard
 from supabase_auth_state.leases.lease import acquire_lease
 from supabase_auth_state.operations import statistics
 from supabase_auth_state.operations.cleanup import run_cleanup
@@ -52,7 +61,8 @@ def db(own_stack: LocalStack) -> Iterator[psycopg.Connection[Any]]:
         found.execute(f"truncate {TABLES}")
         found.execute(
             "update whatsapp_statistics set refreshed_at = '-infinity', recounted_at = null, "
-            "recount_after = '', companies = 0, creds_bytes = 0, commits = null, key_rows = null"
+            "recount_after = '', companies = 0, creds_bytes = 0, commits = null, key_rows = null, "
+            "rated_at = null, commits_per_minute = null, key_rows_per_minute = null"
         )
         found.execute("set whatsapp_auth.maintenance = 'on'")
         yield found
@@ -234,6 +244,79 @@ async def test_one_company_has_its_leases(rest: Rest, db: Any) -> None:
         await each.release()
 
 
+async def test_what_is_the_matter_with_a_company_is_beside_its_counts(
+    rest: Rest, db: psycopg.Connection[Any]
+) -> None:
+    plant(db, 3, 2)
+    await statistics.recount(rest)
+    page = await statistics.read_companies(rest)
+    assert [(each["restored_at"], each["pause"]) for each in page["companies"]] == [
+        (None, None)
+    ] * 3
+    db.execute(
+        "insert into whatsapp_leases (company_id, token, restored_at) values ('c0001', 1, now())"
+    )
+    db.execute(
+        "insert into whatsapp_pauses (company_id, code, reason, until, noted_by) values "
+        "('c0002', 401, 'logged out', 'infinity', 'w'), "
+        "('c0003', 402, 'banned', now() - interval '1 s', 'w')"
+    )
+    first, second, third = (await statistics.read_companies(rest))["companies"]
+    assert page["time"] - 60 < (first["restored_at"] or 0) < page["time"] + 60
+    assert second["pause"] is not None
+    assert second["pause"]["reason"] == "logged out"
+    assert second["pause"]["until"] is None
+    assert third["pause"] is None
+    one = await statistics.read_company(rest, "c0002")
+    assert one is not None
+    assert one["pause"] == second["pause"]
+    db.execute("delete from whatsapp_pauses")
+
+
+async def test_an_older_schema_is_named(rest: Rest, own_stack: LocalStack, db: Any) -> None:
+    plant(db, 1, 1)
+    await statistics.recount(rest)
+    with psycopg.connect(own_stack.db_url, autocommit=True) as admin:
+        (made,) = admin.execute(
+            "select pg_get_functiondef('whatsapp_company_health'::regproc)"
+        ).fetchone()  # type: ignore[misc]
+        admin.execute(
+            "create or replace function whatsapp_company_health(p_company_id text) returns jsonb "
+            "language sql stable set search_path = '' as $$ select '{}'::jsonb $$"
+        )
+        try:
+            for look in (statistics.read_companies(rest), statistics.read_company(rest, "c0001")):
+                with pytest.raises(SchemaMissing, match="apply the migrations"):
+                    await look
+        finally:
+            admin.execute(made)
+
+
+async def test_the_last_runs_of_the_clean_up_and_the_last_leases_come_latest_first(
+    rest: Rest, db: psycopg.Connection[Any]
+) -> None:
+    assert await statistics.read_cleanup_runs(rest) == []
+    assert await statistics.read_leases(rest) == []
+    for hours in (3, 1, 2):
+        db.execute(
+            "insert into whatsapp_cleanup_runs (finished_at, owner, deleted, complete, seconds) "
+            "values (now() - %s * interval '1 h', 'w', %s, true, 0.5)",
+            [hours, hours],
+        )
+    runs = await statistics.read_cleanup_runs(rest, limit=2)
+    assert [run["deleted"] for run in runs] == [1, 2]
+    now = (await statistics.read_overview(rest))["time"]
+    assert abs(now - 3600 - runs[0]["finished_at"]) < 60
+    for company in ("one", "two", "supabase-auth-state/cleanup"):
+        db.execute("select acquire_whatsapp_lease(%s, 'w', 60)", [company])
+    db.execute("select release_whatsapp_lease('one', 1)")
+    two, one = await statistics.read_leases(rest)
+    assert (two["company_id"], two["owner"], two["released_at"]) == ("two", "w", None)
+    assert one["company_id"] == "one"
+    assert one["released_at"] is not None
+    assert one["acquired_at"] <= one["released_at"]
+
+
 async def test_few_and_many_pre_keys_are_found(rest: Rest, db: Any) -> None:
     plant(db, 3, 9)
     db.execute("delete from whatsapp_keys where company_id = 'c0002' and key_type = 'pre-key'")
@@ -285,8 +368,139 @@ async def test_looking_reads_no_key_but_by_index(db: Any, rest: Rest) -> None:
         "whatsapp_growth()",
         "whatsapp_pre_key_extremes(1, 1000)",
         "refresh_whatsapp_statistics(500, 0)",
+        "list_whatsapp_companies()",
+        "list_whatsapp_companies('c0100', 50)",
     ):
         db.execute(f"select {call}")
     db.execute("select pg_stat_force_next_flush()")
     assert db.execute(scans).fetchall() == before
     assert json.dumps(await statistics.read_overview(rest))
+
+
+# Companies by key
+
+
+@pytest.mark.parametrize("size", [1, 7, 5000])
+async def test_companies_are_listed_once_in_order_page_by_page(
+    size: int, rest: Rest, db: Any
+) -> None:
+    plant(db, 20, 3)
+    db.execute("delete from whatsapp_auth where company_id = 'c0007'")
+    db.execute("delete from whatsapp_keys where company_id = 'c0012'")
+    db.execute("insert into whatsapp_auth (company_id, creds) values ('Ä\"(,', '{}'), ('%', '{}')")
+    await statistics.recount(rest)
+    # Counted, and gone since.
+    db.execute("delete from whatsapp_auth where company_id = 'c0009'")
+    db.execute("delete from whatsapp_keys where company_id = 'c0009'")
+    expected = sorted(["%", 'Ä"(,', *(f"c{n:04}" for n in range(1, 21) if n != 9)], key=str.encode)
+    found: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page = db.execute("select list_whatsapp_companies(%s, %s)", [after, size]).fetchone()[0]
+        assert len(page["companies"]) <= size
+        found += page["companies"]
+        after = page["after"]
+    assert found == expected
+    assert await list_companies(rest) == expected
+
+
+async def test_of_a_company_with_many_keys_few_entries_of_the_index_are_read(
+    rest: Rest, db: Any
+) -> None:
+    plant(db, 40, 500)
+    entries = "select idx_tup_read from pg_stat_user_indexes where indexrelname = %s"
+    db.execute("select pg_stat_force_next_flush()")
+    (before,) = db.execute(entries, ["whatsapp_keys_pkey"]).fetchone()
+    # Statistics of the planner that are not there yet make it choose nothing else.
+    (found,) = db.execute("select list_whatsapp_companies()").fetchone()
+    db.execute("select pg_stat_force_next_flush()")
+    (after,) = db.execute(entries, ["whatsapp_keys_pkey"]).fetchone()
+    assert len(found["companies"]) == 40
+    assert 40 <= after - before <= 120
+
+
+async def test_commands_look_at_what_the_database_keeps_and_at_no_row(
+    rest: Rest, db: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(db, 5, 4)
+    db.execute(
+        "insert into whatsapp_keys (company_id, key_type, key_id, value) "
+        "select case when n < 7 then 'c0003' else 'c0001' end, 'tctoken', n::text, '{}' "
+        "from generate_series(1, 10) n"
+    )
+    called: list[str] = []
+    real = Rest.rpc
+
+    async def rpc(self: Rest, function: str, *args: Any, **options: Any) -> Any:
+        called.append(function)
+        return await real(self, function, *args, **options)
+
+    monkeypatch.setattr(Rest, "rpc", rpc)
+    stats = await kept_stats(rest, 2)
+    dashboard = await read_dashboard(rest, companies=2)
+    await list_companies(rest)
+    assert set(called) == {
+        "refresh_whatsapp_statistics", "whatsapp_overview", "whatsapp_companies_page",
+        "list_whatsapp_companies",
+    }  # fmt: skip
+    (exact,) = db.execute("select whatsapp_storage_stats(2)").fetchone()
+    for name in ("companies", "rows", "expired", "tables"):
+        assert stats[name] == exact[name]
+    assert [each["company_id"] for each in stats["by_company"]] == [
+        each["company_id"] for each in exact["by_company"]
+    ]
+    assert {name: each["rows"] for name, each in stats["by_type"].items()} == {
+        name: each["rows"] for name, each in exact["by_type"].items()
+    }
+    assert 0 <= stats["time"] - stats["counted_at"] < 60
+    assert stats["every_company_counted_at"] is not None
+    assert (dashboard.company_count, dashboard.rows) == (5, 30)
+    assert dashboard.companies[0].creds_saved is not None
+
+
+async def test_stats_count_what_was_written_a_moment_ago(rest: Rest, db: Any) -> None:
+    await kept_stats(rest, 2)
+    async with use_supabase_auth_state("c1", client=rest, lease=True) as auth:
+        await auth.keys.set({"session": {"a": {"b": "c"}}})
+        assert (await kept_stats(rest, 2))["rows"] == 1
+        await auth.keys.set({"session": {"b": {"b": "c"}}})
+        assert (await kept_stats(rest, 2))["rows"] == 2
+
+
+async def test_a_look_in_between_makes_no_rate_of_a_moment(rest: Rest, db: Any) -> None:
+    await statistics.refresh(rest, every=0)
+    db.execute("update whatsapp_statistics set rated_at = now() - interval '1 minute'")
+    plant(db, 1, 60)
+    db.execute("select pg_stat_force_next_flush()")
+    db.execute("select refresh_whatsapp_statistics(500, 0)")
+    first = (await statistics.read_overview(rest))["key_rows_per_minute"]
+    assert first is not None
+    assert 30 <= first <= 61
+    await statistics.refresh(rest, every=0)
+    assert (await statistics.read_overview(rest))["key_rows_per_minute"] == first
+
+
+# Companies that live elsewhere
+
+
+@pytest.mark.parametrize("mark", ["moved to https://b.example", "arriving from https://a.example"])
+async def test_a_company_that_has_moved_is_owned_by_no_process(
+    mark: str, rest: Rest, db: Any
+) -> None:
+    await acquire_lease(rest, "c1", owner="worker/1")
+    await acquire_lease(rest, "c2", owner="worker/1")
+    await statistics.refresh(rest, every=0)
+    assert (await statistics.read_overview(rest))["owned"] == 2
+    assert [each["companies"] for each in await statistics.read_workers(rest)] == [2]
+    with db.transaction():
+        db.execute("select set_config('whatsapp_auth.closing', 'c1', true)")
+        db.execute("update whatsapp_leases set owner = %s where company_id = 'c1'", [mark])
+    await statistics.refresh(rest, every=0)
+    overview = await statistics.read_overview(rest)
+    assert overview["owned"] == 1
+    assert overview["leases"]["acquired_last_hour"] == 2
+    workers = await statistics.read_workers(rest)
+    assert [(each["owner"], each["companies"]) for each in workers] == [("worker/1", 1)]
+    # The lease of the process that closed it is over.
+    ended = "select company_id, released_at is not null from whatsapp_lease_history order by 1"
+    assert db.execute(ended).fetchall() == [("c1", True), ("c2", False)]

@@ -162,6 +162,55 @@ async def test_a_row_that_could_not_be_read_is_not_written_until_it_is_read(
     assert count(db, "whatsapp_keys", company_id) == 2
 
 
+async def suspicious(alice: Account, company_id: str) -> None:
+    """Store a session and fail to read another: sessions are compared from now on."""
+    await alice.open("supabase", company=company_id)
+    await alice.call("set", data={"session": {"15550100002.0": record("first")}})
+    await fail(alice, "rpc/fetch_whatsapp_keys", "401")
+    with pytest.raises(NodeError):
+        await alice.call("get", type="session", ids=["15550100003.0"])
+    await alice.call("requests")
+
+
+def record(base_key: str) -> dict[str, Any]:
+    return {"_sessions": {base_key: {}}, "version": "v1"}
+
+
+async def test_creds_and_clears_do_not_overtake_a_write_that_is_compared(
+    alice: Account, db: Any, company_id: str
+) -> None:
+    await suspicious(alice, company_id)
+    # The read that the comparing makes is sent again, and what comes later could overtake it.
+    await fail(alice, "rpc/fetch_whatsapp_keys", "503")
+    await alice.node.together(
+        {"op": "set", "party": ALICE, "data": {"session": {"15550100002.0": record("first")}}},
+        {"op": "update-creds", "party": ALICE, "update": {"nextPreKeyId": 31}},
+        {"op": "clear", "party": ALICE},
+        {"op": "update-creds", "party": ALICE, "update": {"nextPreKeyId": 32}},
+    )
+    sent = [one["path"] for one in await alice.call("requests")]
+    assert [path for path in sent if "fetch" not in path] == [
+        "whatsapp_keys", "whatsapp_auth", "rpc/clear_whatsapp_keys", "whatsapp_auth",
+    ]  # fmt: skip
+    assert count(db, "whatsapp_keys", company_id) == 0
+    assert stored_creds(db, company_id)["nextPreKeyId"] == 32
+
+
+async def test_creds_fail_with_a_write_that_the_comparing_refuses(
+    alice: Account, db: Any, company_id: str
+) -> None:
+    await suspicious(alice, company_id)
+    before = stored_creds(db, company_id)
+    results = await alice.node.together(
+        {"op": "set", "party": ALICE, "data": {"session": {"15550100002.0": record("other")}}},
+        {"op": "update-creds", "party": ALICE, "update": {"nextPreKeyId": 31}},
+    )
+    assert [getattr(result, "code", result) for result in results] == ["UNREAD"] * 2
+    assert stored_creds(db, company_id) == before
+    await alice.call("update-creds", update={"nextPreKeyId": 32})
+    assert stored_creds(db, company_id)["nextPreKeyId"] == 32
+
+
 @pytest.mark.parametrize("failing", ["lid-mapping", "session"])
 async def test_a_session_survives_a_first_message_that_came_while_it_could_not_be_read(
     alice: Account, bob: Account, db: Any, company_id: str, failing: str

@@ -8,6 +8,12 @@ from typing import Any
 
 import pytest
 
+from supabase_auth_state import (
+    CompanyQuarantined,
+    Settings,
+    restore_version,
+    use_supabase_auth_state,
+)
 from tests.interop.account import ALICE, Account
 from tests.interop.node import NodeError, NodePeer
 
@@ -58,6 +64,25 @@ async def test_a_second_process_is_refused_until_the_first_closes(
     assert refused.value.code == "LEASE_HELD"
     await alice.call("close")
     assert await rival.open("supabase", company=company_id, lease=True) == created
+
+
+async def test_a_device_that_node_has_logged_out_is_kept_and_no_new_one_is_made(
+    alice: Account, rival: Account, settings: Settings, db: Any, company_id: str
+) -> None:
+    created = await alice.open("supabase", company=company_id, lease=True)
+    await alice.call("set", data=WRITE)
+    await alice.call("log-out")
+    await alice.call("close-auth")
+    for lease in (True, False):
+        with pytest.raises(NodeError, match="logged out") as refused:
+            await rival.open("supabase", company=company_id, lease=lease)
+        assert refused.value.code == "LOGGED_OUT"
+    with pytest.raises(CompanyQuarantined):
+        await use_supabase_auth_state(company_id, settings=settings)
+    assert count_keys(db, company_id) == 0
+    await restore_version(company_id, settings=settings)
+    assert await rival.open("supabase", company=company_id, lease=True) == created
+    assert count_keys(db, company_id) == 1
 
 
 async def test_a_process_without_a_lease_cannot_write_a_company_that_is_owned(

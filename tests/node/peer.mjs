@@ -84,6 +84,7 @@ const withParty = {
 		await party.close()
 	},
 	'close-auth': party => party.auth.close(),
+	'log-out': party => party.auth.logOut(),
 	creds: party => toDocument(party.baileys, party.creds),
 	'update-creds': async (party, { update }) => {
 		await party.updateCreds(fromDocument(party.baileys, update))

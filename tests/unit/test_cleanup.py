@@ -25,7 +25,22 @@ from supabase_auth_state.rest.backoff import Timing
 from tests.eager import eager_task_factory
 
 NAMED = {"company_id": CLEANUP_LEASE}
-STATS = {"rows": 7, "bytes": 700, "expired": 0, "by_type": {}, "by_company": []}
+TABLE = {"heap": 8, "toast": 4, "indexes": 2}
+OVERVIEW = {
+    "time": 20.0,
+    "refreshed_at": 10.0,
+    "recounted_at": 5.0,
+    "companies": 1,
+    "expired": 0,
+    "keys": {"rows": 7, "bytes": 700, "by_type": {}},
+    "storage": {"auth": TABLE, "keys": TABLE, "database": 50},
+}
+PAGE = {"companies": [{"company_id": "7", "rows": 7, "bytes": 700, "expired": 0}], "after": None}
+STATS = {
+    "time": 20.0, "counted_at": 10.0, "every_company_counted_at": 5.0, "companies": 1, "rows": 7,
+    "bytes": 700, "expired": 0, "by_type": {}, "by_company": PAGE["companies"],
+    "tables": {"public.whatsapp_auth": 14, "public.whatsapp_keys": 14}, "database_bytes": 50,
+}  # fmt: skip
 
 
 class SlowBatch:
@@ -49,7 +64,7 @@ class FakeRest:
         self.owner: str | None = None
         self.calls: list[str] = []
         self.closed = False
-        self.stats: Any = STATS
+        self.overview: Any = OVERVIEW
 
     async def rpc(self, function: str, params: dict[str, Any], **options: Any) -> Any:
         self.calls.append(function)
@@ -91,11 +106,16 @@ class FakeRest:
     async def recount_whatsapp_statistics(self, **params: Any) -> Any:
         return {"counted": 0, "corrected": 0, "after": None}
 
-    async def whatsapp_storage_stats(self) -> Any:
-        return self.stats
+    async def whatsapp_overview(self) -> Any:
+        if isinstance(self.overview, Exception):
+            raise self.overview
+        return self.overview
+
+    async def whatsapp_companies_page(self, **params: Any) -> Any:
+        return PAGE
 
     async def schedule_whatsapp_cleanup(self, **params: Any) -> Any:
-        return self.stats
+        return self.overview
 
     async def in_background(self, work: Any) -> None:
         await work
@@ -182,8 +202,16 @@ async def test_a_run_deletes_batch_by_batch_until_nothing_is_left_then_measures(
         "record_whatsapp_cleanup",
         "recount_whatsapp_statistics",
         "release_whatsapp_lease",
-        "whatsapp_storage_stats",
+        "whatsapp_overview",
+        "whatsapp_companies_page",
     ]
+
+
+async def test_a_schema_without_statistics_is_cleaned_up_all_the_same() -> None:
+    rest: Any = FakeRest(3)
+    rest.overview = SchemaMissing("not there")
+    report = await run_cleanup(rest)
+    assert (report.deleted, report.complete, report.stats) == (3, True, None)
 
 
 async def test_a_run_while_another_process_is_at_it_deletes_nothing() -> None:
@@ -224,7 +252,7 @@ async def test_an_answer_that_is_no_number_of_rows_is_no_answer(answer: Any) -> 
 @pytest.mark.parametrize("answer", [None, [], {}, "accepted"])
 async def test_an_answer_that_is_no_statistics_is_no_answer(answer: Any) -> None:
     rest: Any = FakeRest()
-    rest.stats = answer
+    rest.overview = answer
     with pytest.raises(StoreUnavailable):
         await run_cleanup(rest)
     with pytest.raises(StoreUnavailable):

@@ -37,7 +37,7 @@ from supabase_auth_state.errors import (
 )
 
 DOCS = Path(__file__).parents[2] / "docs" / "commands.md"
-SLOW_TO_IMPORT = {"aiohttp", "asyncio", "httpx", "nacl", "orjson", "postgrest", "supabase"}
+SLOW_TO_IMPORT = {"aiohttp", "asyncio", "httpx", "nacl", "orjson", "postgrest", "rich", "supabase"}
 
 FAILURES: list[tuple[SupabaseAuthStateError, int]] = [
     (FolderError("torn", problems=[("a.json", "is empty")]), 1),
@@ -149,6 +149,23 @@ def test_help_imports_nothing_that_takes_time(args: list[str]) -> None:
     }
     assert "argparse" in imported
     assert not imported & SLOW_TO_IMPORT
+
+
+def test_what_is_printed_into_a_pipe_without_a_table_imports_no_rich() -> None:
+    script = """
+import sys
+from supabase_auth_state.cli.console import Console
+console = Console(json=False)
+console.text("result")
+console.say("words")
+with console.progress("7") as progress:
+    progress("writing", 1, 2)
+assert "rich" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("result\n", "words\n")
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -467,7 +467,7 @@ async def test_an_end_is_told_with_its_reason_and_what_follows(world: World) -> 
     assert listener.facts == [
         (515, "restart required", "opening", 0.0),
         (428, "connection closed", "opening", 0.75),
-        (440, "replaced by another connection", "yielded", 600.0),
+        (440, "replaced by another connection", "yielded", 300.0),
         (403, "banned, or its phone was logged out", "quarantined", None),
     ]
     assert {company_id for company_id, _ in listener.heard} == {"962302"}

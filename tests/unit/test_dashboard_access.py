@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import pytest
 
 from supabase_auth_state import ConfigurationError
 from supabase_auth_state.cli.web.access import COOKIE, TOKEN_VARIABLE, Access, access_for
+from supabase_auth_state.cli.web.serve import listening_socket
 
 TOKEN = "a-token-that-is-long-enough"
 
@@ -69,3 +73,47 @@ def test_the_cookie_is_of_this_process_and_tells_nothing_of_the_token() -> None:
     assert access.knows_token(TOKEN)
     assert not access.knows_token("")
     assert not Access(None).knows_token("")
+
+
+@pytest.mark.parametrize(
+    ("site", "destination", "shown"),
+    [
+        (None, None, True),
+        ("none", "document", True),
+        ("same-origin", "empty", True),
+        ("cross-site", "document", True),
+        ("cross-site", "empty", False),
+        ("cross-site", "image", False),
+        ("same-site", "iframe", False),
+        ("cross-site", None, False),
+    ],
+)
+def test_a_page_of_another_host_may_only_link_here(
+    site: str | None, destination: str | None, shown: bool
+) -> None:
+    sent = {"sec-fetch-site": site, "sec-fetch-dest": destination}
+    headers = {name: value for name, value in sent.items() if value is not None}
+    assert Access(None).may_be_shown(headers) is shown
+
+
+async def test_an_answer_waits_for_no_acknowledgement() -> None:
+    delays = asyncio.get_running_loop().create_future()
+
+    def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted = writer.get_extra_info("socket")
+        delays.set_result(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0)
+        writer.close()
+
+    server = await asyncio.start_server(connected, sock=listening_socket("127.0.0.1", 0))
+    async with server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        assert await delays is False
+        writer.close()
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    taken = listening_socket("127.0.0.1", 0)
+    port = taken.getsockname()[1]
+    with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port} cannot be listened on"):
+        listening_socket("127.0.0.1", port)
+    taken.close()

@@ -106,13 +106,42 @@ def test_what_is_damaged_before_the_last_record_is_refused() -> None:
             opened(BOX, b"".join(records[number] for number in order))
 
 
+def test_a_byte_that_is_changed_anywhere_costs_the_last_record_at_most() -> None:
+    contents = ["head", encoded(change(1)), 1, encoded(change(2))]
+    records = [sealed(BOX, number, content) for number, content in enumerate(contents)]
+    data, last = b"".join(records), len(b"".join(records[:-1]))
+    for place in range(len(data)):
+        for bit in (1, 128):
+            broken = bytearray(data)
+            broken[place] ^= bit
+            if place < last:
+                with pytest.raises(ValueError, match="cannot be read"):
+                    opened(BOX, bytes(broken))
+            else:
+                assert opened(BOX, bytes(broken)) == (contents[:-1], last)
+
+
+def test_a_journal_that_ends_anywhere_has_every_record_that_was_whole() -> None:
+    contents = ["head", encoded(change(1)), 1, encoded(change(2))]
+    records = [sealed(BOX, number, content) for number, content in enumerate(contents)]
+    data = b"".join(records)
+    ends = [len(b"".join(records[: number + 1])) for number in range(len(records))]
+    for length in range(1, len(data)):
+        whole = sum(end <= length for end in ends)
+        if whole:
+            assert opened(BOX, data[:length]) == (contents[:whole], ends[whole - 1])
+        else:
+            with pytest.raises(ValueError, match="record 0"):
+                opened(BOX, data[:length])
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_are_read_as_changes(data: bytes) -> None:
     try:
         found, end = opened(BOX, data)
     except ValueError:
         return
-    assert (found, end) == ([], 0)
+    assert (data, found, end) == (b"", [], 0)
 
 
 def test_changes_without_an_answer_wait_in_order() -> None:
@@ -178,6 +207,20 @@ def test_another_key_writes_and_removes_nothing(journal: Journal) -> None:
         with pytest.raises(JournalError, match="another key"):
             JournalFile(Journal(journal.directory, bytes(32)), "c")
     assert file.path.read_bytes() == before
+    assert left(journal) == [change(1)]
+
+
+def test_the_journal_of_another_company_is_refused_and_kept(journal: Journal) -> None:
+    file = begun(journal)
+    file.put(change(1))
+    crash(file)
+    other = JournalFile(journal, "d")
+    other.close()
+    file.path.rename(other.path)
+    with pytest.raises(JournalError, match="another company") as raised:
+        JournalFile(journal, "d")
+    assert "secret" not in str(raised.value)
+    other.path.rename(file.path)
     assert left(journal) == [change(1)]
 
 

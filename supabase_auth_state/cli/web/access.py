@@ -61,6 +61,14 @@ class Access:
         origin = headers.get("origin", "")
         return urlsplit(origin).netloc.lower() == headers.get("host", "").lower() != ""
 
+    def may_be_shown(self, headers: Mapping[str, str]) -> bool:
+        """Return whether an answer is for a page of ours, or for a person who follows a link.
+
+        A page of another host cannot read an answer, but could have the database work for it.
+        """
+        is_foreign = headers.get("sec-fetch-site") in {"cross-site", "same-site"}
+        return not is_foreign or headers.get("sec-fetch-dest") == "document"
+
     def knows_token(self, token: str) -> bool:
         """Return whether this is the token."""
         return self.token is not None and hmac.compare_digest(token.encode(), self.token.encode())

@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast, get_args
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 import jinja2
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -27,32 +28,34 @@ from supabase_auth_state.doctor.doctor import diagnose
 from supabase_auth_state.errors import (
     CompanyNotFound,
     ConfigurationError,
-    LeaseError,
     SchemaMissing,
+    StoreError,
     StoreUnavailable,
     SupabaseAuthStateError,
+    VersionNotRestorable,
 )
 from supabase_auth_state.operations import statistics
 from supabase_auth_state.operations.alert_config import AlertConfig
 from supabase_auth_state.operations.alert_states import AlertState
 from supabase_auth_state.operations.capacity import WhatIf, capacity, plan_of
 from supabase_auth_state.rest.client import Rest
+from supabase_auth_state.rest.timestamps import seconds
 from supabase_auth_state.transfer.delete import delete_company
 from supabase_auth_state.transfer.history import read_history, restore_version
 
 from .access import COOKIE, HEADERS, Access
-from .charts import growth_chart, lease_bars, type_bars
+from .asked import after_as_text, after_of, company_of, form_of, number_between, search_of, whole
+from .charts import Bar, growth_chart, lease_bars, size_bars, type_bars
 
 log = logging.getLogger("supabase_auth_state")
 
 _HERE = Path(__file__).parent
 _PAGE = 100
 _REFRESH_EVERY = 60.0
-_MOST_FORM_BYTES = 4096
 _ACTIONS = ("release", "quarantine", "restore")
 _MAY_EXPIRE = ("lid-mapping", "device-list", "tctoken", "sender-key-memory")
-
-Answer = Callable[[Request], Awaitable[Response]]
+_MOST_COMPANIES = 1_000_000
+_DISK_GB = 8.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Dashboard:
     """What the pages work with.
 
     Attributes:
-        rest: where the database is.
+        rest: where the database is, with time for what the buttons do.
+        looking: the same, with the patience of a person who waits for a page.
         access: who may look.
         alerts: the rules and the plan.
         backup_dir: where a backup is written before a company goes into quarantine.
@@ -69,6 +73,7 @@ class Dashboard:
     """
 
     rest: Rest
+    looking: Rest
     access: Access
     alerts: AlertConfig
     backup_dir: str
@@ -94,7 +99,11 @@ def dashboard_app(dashboard: Dashboard) -> Starlette:
     app = Starlette(
         routes=routes,
         lifespan=pages.refreshing,
-        exception_handlers={SupabaseAuthStateError: pages.failure, 404: pages.not_found},
+        exception_handlers={
+            SupabaseAuthStateError: pages.failure,
+            HTTPException: pages.refusal,
+            Exception: pages.defect,
+        },
     )
     app.add_middleware(_Guard, access=dashboard.access)
     return app
@@ -116,6 +125,8 @@ class _Guard(BaseHTTPMiddleware):
             return Response("This host is not known: --allowed-host NAME adds it.", 421)
         if request.method not in {"GET", "HEAD"} and not access.origin_is_ours(request.headers):
             return Response("Only a page of this dashboard may ask for that.", 403)
+        if not access.may_be_shown(request.headers):
+            return Response("A page of another host may link here and embed nothing.", 403)
         is_open = request.url.path == "/login" or request.url.path.startswith("/static/")
         if not is_open and not access.is_admitted(request.cookies):
             return RedirectResponse("/login", 303)
@@ -126,6 +137,7 @@ class _Pages:
     def __init__(self, dashboard: Dashboard) -> None:
         self._dashboard = dashboard
         self._rest = dashboard.rest
+        self._looking = dashboard.looking
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_HERE / "templates"),
             autoescape=True,
@@ -134,7 +146,13 @@ class _Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(
-            size=human_bytes, ago=human_duration, count=_count, moment=_moment, query=urlencode
+            size=human_bytes,
+            ago=human_duration,
+            count=_count,
+            moment=_moment,
+            day=_day,
+            query=urlencode,
+            largest=_largest,
         )
 
     @contextlib.asynccontextmanager
@@ -150,7 +168,7 @@ class _Pages:
     async def _keep_refreshing(self) -> None:
         while True:
             try:
-                await statistics.refresh(self._rest)
+                await statistics.refresh(self._looking)
             except SupabaseAuthStateError as error:
                 # The pages say the same to the person who looks at them.
                 log.info("dashboard: the statistics were not refreshed: %s", error)
@@ -158,13 +176,16 @@ class _Pages:
 
     async def overview(self, _: Request) -> Response:
         """The whole at a glance."""
-        found, days = await asyncio.gather(
-            statistics.read_overview(self._rest), statistics.read_growth(self._rest)
+        found, days, runs = await asyncio.gather(
+            statistics.read_overview(self._looking),
+            statistics.read_growth(self._looking),
+            statistics.read_cleanup_runs(self._looking),
         )
         plan = self._dashboard.alerts.plan
         return self._page(
             "overview.html",
             found=found,
+            runs=runs,
             fits=capacity(found, days, plan),
             chart=growth_chart(days, plan.database_bytes),
             types=type_bars(found["keys"]["by_type"]),
@@ -177,14 +198,14 @@ class _Pages:
         sort = asked.get("sort", "company_id")
         if sort not in get_args(statistics.Sort):
             raise ConfigurationError("companies cannot be sorted by that")
-        search = asked.get("search", "").strip()[:255]
+        search = search_of(request)
         descending = asked.get("order") == "down"
         page = await statistics.read_companies(
-            self._rest,
+            self._looking,
             search=search,
             sort=cast("statistics.Sort", sort),
             descending=descending,
-            after=_after(asked.get("after")),
+            after=after_of(request, sort),
             limit=_PAGE,
         )
         return self._page(
@@ -194,32 +215,34 @@ class _Pages:
             sort=sort,
             descending=descending,
             is_first="after" not in asked,
-            after=None if page["after"] is None else _as_text(page["after"]),
+            after=None if page["after"] is None else after_as_text(page["after"]),
         )
 
     async def company(self, request: Request) -> Response:
         """One company."""
-        company_id = _company(request)
+        company_id = company_of(request)
         found, history = await asyncio.gather(
-            statistics.read_company(self._rest, company_id),
-            read_history(company_id, client=self._rest),
+            statistics.read_company(self._looking, company_id),
+            read_history(company_id, client=self._looking),
         )
         if found is None and not history.versions:
             raise CompanyNotFound(company_id)
         report = None
         if "doctor" in request.query_params and found is not None:
             report = await diagnose(self._rest, company_id)
-        bars: list[dict[str, Any]] = []
-        since = ""
+        leases: list[Bar] = []
+        types: list[Bar] = []
+        since = 0.0
         if found is not None:
-            bars, since = lease_bars(found["leases"], found["time"], live=found["live"])
+            types = type_bars(found["by_type"])
+            leases, since = lease_bars(found["leases"], found["time"], until=found["lease_until"])
         return self._page(
             "company.html",
             company_id=company_id,
             found=found,
             history=history,
-            types=[] if found is None else type_bars(found["by_type"]),
-            bars_of_leases=bars,
+            types=types,
+            leases=leases,
             since=since,
             report=report,
             done=request.query_params.get("done"),
@@ -227,70 +250,79 @@ class _Pages:
 
     async def ask(self, request: Request) -> Response:
         """Ask before something is changed."""
-        company_id = _company(request)
+        company_id = company_of(request)
         action = request.query_params.get("action")
         if action not in _ACTIONS:
             raise ConfigurationError("there is no such action")
-        lease = await self._rest.about("whatsapp_lease_status", company_id)
+        version = request.query_params.get("version", "")
+        if action == "restore":
+            version = str(whole(version))
+        lease = await self._looking.about("whatsapp_lease_status", company_id)
+        until = None if lease["owner"] is None else seconds(lease["expires_at"])
         return self._page(
             "ask.html",
             company_id=company_id,
             action=action,
             lease=lease,
-            version=request.query_params.get("version", ""),
+            until=until,
+            version=version,
         )
 
     async def do(self, request: Request) -> Response:
         """Change what was asked for."""
-        form = await _form(request)
+        form = await form_of(request)
         company_id = check_company_id(form.get("id", ""))
-        action = form.get("action")
+        action = done = form.get("action")
         if action == "release":
-            token = _whole(form.get("token", ""))
+            token = whole(form.get("token", ""))
             # The lease that was shown, so that one acquired since is left alone.
-            await self._rest.rpc(
+            was_it = await self._rest.rpc(
                 "release_whatsapp_lease", {"p_company_id": company_id, "p_token": token}
             )
+            if not was_it:
+                done = "changed"
         elif action == "quarantine":
             await delete_company(
                 company_id, client=self._rest, backup_dir=self._dashboard.backup_dir
             )
         elif action == "restore":
-            await restore_version(company_id, _whole(form.get("version", "")), client=self._rest)
+            await restore_version(company_id, whole(form.get("version", "")), client=self._rest)
         else:
             raise ConfigurationError("there is no such action")
-        return RedirectResponse(f"/company?{urlencode({'id': company_id, 'done': action})}", 303)
+        return RedirectResponse(f"/company?{urlencode({'id': company_id, 'done': done})}", 303)
 
     async def workers(self, _: Request) -> Response:
         """Processes that own companies."""
-        found, workers = await asyncio.gather(
-            statistics.read_overview(self._rest), statistics.read_workers(self._rest)
+        found, workers, leases = await asyncio.gather(
+            statistics.read_overview(self._looking),
+            statistics.read_workers(self._looking),
+            statistics.read_leases(self._looking),
         )
-        return self._page("workers.html", found=found, workers=workers)
+        return self._page("workers.html", found=found, workers=workers, leases=leases)
 
     async def alerts(self, _: Request) -> Response:
         """Every rule and where it stands."""
-        found = await statistics.read_overview(self._rest)
+        found = await statistics.read_overview(self._looking)
         return self._page("alerts.html", found=found, rules=self._standing_rules(found["alerts"]))
 
     async def capacity(self, request: Request) -> Response:
         """What fits, and what would change it."""
         asked = request.query_params
         found, days, page = await asyncio.gather(
-            statistics.read_overview(self._rest),
-            statistics.read_growth(self._rest),
-            statistics.read_companies(self._rest, sort="bytes", descending=True, limit=5),
+            statistics.read_overview(self._looking),
+            statistics.read_growth(self._looking),
+            statistics.read_companies(self._looking, sort="bytes", descending=True, limit=5),
         )
         plan = self._dashboard.alerts.plan
         if asked.get("plan"):
-            plan = plan_of(asked["plan"], disk_gb=_number(asked.get("disk"), None))
-        removed = _number(asked.get("removed"), 0.0) or 0.0
-        change = WhatIf(
-            _MAY_EXPIRE, min(max(removed, 0.0), 100.0) / 100, encrypted="encrypted" in asked
-        )
+            disk = number_between(asked.get("disk"), 1, 60_000, _DISK_GB)
+            plan = plan_of(asked["plan"], disk_gb=disk)
+        removed = number_between(asked.get("removed"), 0, 100, 0)
+        change = WhatIf(_MAY_EXPIRE, removed / 100, encrypted="encrypted" in asked)
         fits = capacity(found, days, plan, largest=page["companies"], what_if={"then": change})
         fitting = fits.what_if.get("then")
-        wanted = int(_number(asked.get("companies"), None) or max(found["companies"], 1) * 2)
+        twice = max(found["companies"], 1) * 2
+        wanted = int(number_between(asked.get("companies"), 0, _MOST_COMPANIES, twice))
         per_company = None
         if fitting:
             per_company = max(plan.database_bytes - fits.fixed_bytes, 0.0) / fitting
@@ -299,12 +331,13 @@ class _Pages:
             found=found,
             fits=fits,
             fitting=fitting,
-            wanted=min(max(wanted, 0), 1_000_000),
-            most=max(1000, found["companies"] * 10),
+            wanted=wanted,
+            most=min(max(1000, found["companies"] * 10), _MOST_COMPANIES),
             then=None if per_company is None else fits.fixed_bytes + wanted * per_company,
             removed=round(removed),
             encrypted=change.encrypted,
             types=type_bars(found["keys"]["by_type"]),
+            largest=size_bars(fits.largest),
             disk=None if math.isinf(plan.database_bytes) else plan.database_bytes / 1e9,
         )
 
@@ -315,7 +348,7 @@ class _Pages:
             return RedirectResponse("/", 303)
         if request.method == "GET":
             return self._page("login.html", wrong=False)
-        form = await _form(request)
+        form = await form_of(request)
         if not access.knows_token(form.get("token", "")):
             return self._page("login.html", 403, wrong=True)
         response = RedirectResponse("/", 303)
@@ -328,20 +361,40 @@ class _Pages:
         )
         return response
 
-    async def failure(self, _: Request, error: Exception) -> Response:
+    async def failure(self, request: Request, error: Exception) -> Response:
         """Say why there is no page; our errors quote no stored value."""
+        # A page that was only looked at can be asked for again.
+        may_retry = request.method == "GET"
         if isinstance(error, SchemaMissing):
-            return self._page("older.html", 503, error=error)
-        status = 503 if isinstance(error, StoreUnavailable) else 502
-        if isinstance(error, CompanyNotFound):
+            return self._page("older.html", 503, error=error, again=may_retry)
+        status = 400
+        if isinstance(error, StoreUnavailable):
+            status = 503
+        elif isinstance(error, (CompanyNotFound, VersionNotRestorable)):
             status = 404
-        elif isinstance(error, (ConfigurationError, LeaseError)):
+        elif isinstance(error, StoreError):
+            status = 502
+        elif not isinstance(error, ConfigurationError):
             status = 409
-        return self._page("error.html", status, error=error)
+        again = may_retry and status == 503
+        return self._page("error.html", status, error=error, again=again, may_retry=may_retry)
 
-    async def not_found(self, _: Request, __: Exception) -> Response:
-        """Say that there is no such page."""
-        return self._page("error.html", 404, error="There is no such page.")
+    async def refusal(self, _: Request, error: Exception) -> Response:
+        """Say that there is no such page, or that it takes no such request."""
+        code = error.status_code if isinstance(error, HTTPException) else 404
+        headers = error.headers if isinstance(error, HTTPException) else None
+        words = "There is no such page." if code == 404 else "This page takes no such request."
+        page = self._page("error.html", code, error=words, again=False, may_retry=False)
+        page.headers.update(headers or {})
+        return page
+
+    async def defect(self, _: Request, error: Exception) -> Response:
+        """Say that this is a defect, and what kind of one; its text may quote what was stored."""
+        words = f"This is a defect of the dashboard ({type(error).__name__}): please report it."
+        page = self._page("error.html", 500, error=words, again=False, may_retry=False)
+        # Such an answer does not pass the guard.
+        page.headers.update(HEADERS)
+        return page
 
     def _page(self, name: str, status: int = 200, **values: Any) -> Response:
         text = self._templates.get_template(name).render(
@@ -363,57 +416,6 @@ class _Pages:
         return sorted(found, key=lambda each: order[each["state"].phase])
 
 
-async def _form(request: Request) -> dict[str, str]:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_FORM_BYTES:
-            raise ConfigurationError("that form is too long")
-    try:
-        return {name: values[-1] for name, values in parse_qs(body.decode()).items()}
-    except UnicodeDecodeError:
-        return {}
-
-
-def _company(request: Request) -> str:
-    return check_company_id(request.query_params.get("id", ""))
-
-
-def _after(text: str | None) -> list[Any] | None:
-    """Return the last row of the page before, of the text that `_as_text` gave."""
-    import orjson
-
-    if text is None:
-        return None
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        found = None
-    if not isinstance(found, list):
-        raise ConfigurationError("that is not a page")
-    return found
-
-
-def _as_text(after: object) -> str:
-    import orjson
-
-    return orjson.dumps(after).decode()
-
-
-def _whole(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise ConfigurationError("that is not a number")
-    return int(text)
-
-
-def _number(text: str | None, otherwise: float | None) -> float | None:
-    try:
-        found = float(text) if text else math.nan
-    except ValueError:
-        found = math.nan
-    return found if math.isfinite(found) and abs(found) < 1e9 else otherwise
-
-
 def _count(number: float) -> str:
     return f"{number:,.0f}".replace(",", "\u202f")
 
@@ -422,3 +424,13 @@ def _moment(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _day(seconds_since_1970: float) -> str:
+    return datetime.fromtimestamp(seconds_since_1970, timezone.utc).strftime("%Y-%m-%d")
+
+
+def _largest(
+    by_type: Mapping[str, statistics.TypeCount],
+) -> list[tuple[str, statistics.TypeCount]]:
+    return sorted(by_type.items(), key=lambda item: (-item[1]["bytes"], item[0]))[:2]
