@@ -15,21 +15,19 @@ import psycopg
 from psycopg import sql
 
 from devstack import binaries, rundir
-from devstack.binaries import HERE, PROJECT
+from devstack.binaries import PROJECT
 from devstack.migrations import push_migrations
 from devstack.nanny import HOST
 from devstack.processes import Processes
 from devstack.servers import Gateway, Postgres, Postgrest
 from devstack.stack import Stack
-from devstack.template import copy_template
+from devstack.template import NEW_DEFAULT_PRIVILEGES_SQL, copy_migrated, copy_template
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 DefaultPrivileges = Literal["new", "old"]
 """What the API's roles get of a new table: nothing (Supabase since 2026-10-30), or everything."""
-
-_NEW_DEFAULT_PRIVILEGES = HERE / "sql" / "new_default_privileges.sql"
 
 
 STARTING = "starting.lock"
@@ -48,9 +46,15 @@ def take_run_dir(base: Path) -> tuple[Path, Processes]:
 
 
 class Cluster:
-    """A running PostgreSQL whose databases become stacks; it ends with this process."""
+    """A running PostgreSQL whose databases become stacks; it ends with this process.
 
-    def __init__(self, *, durable: bool = False) -> None:
+    Args:
+        durable: let it sync to disk.
+        migrated: let its database `postgres` have the new default privileges and the project's
+            migrations. Only the first such cluster waits for the Supabase CLI.
+    """
+
+    def __init__(self, *, durable: bool = False, migrated: bool = False) -> None:
         account = rundir.postgres_account()
         base = rundir.base_dir(account)
         package = rundir.within_reach(binaries.postgres_package(), base, account)
@@ -60,7 +64,11 @@ class Cluster:
                 self.processes,
                 self.run_dir,
                 programs=package / "native" / "bin",
-                data=copy_template(package, self.run_dir, account),
+                data=(
+                    copy_migrated(package, self.run_dir, account, _migrated)
+                    if migrated
+                    else copy_template(package, self.run_dir, account)
+                ),
                 account=account,
                 durable=durable,
             )
@@ -69,7 +77,7 @@ class Cluster:
             self.close()
             raise
         self._numbers = itertools.count(1)
-        self._kinds: set[str] = set()
+        self._kinds = {_kind("new", migrate=True)} if migrated else set()
 
     def close(self) -> None:
         """End every server of the cluster and remove its files."""
@@ -97,25 +105,45 @@ class Cluster:
         """Make an empty database what a project is to be."""
         if default_privileges == "new":
             with self.superuser(database) as admin:
-                admin.execute(_NEW_DEFAULT_PRIVILEGES.read_text())
+                admin.execute(NEW_DEFAULT_PRIVILEGES_SQL.read_text())
         if migrate:
             push_migrations(self.db_url(database), PROJECT)
 
     def add_database(self, default_privileges: DefaultPrivileges, *, migrate: bool) -> str:
         """Add a database and give its name. Only the first of its kind takes seconds."""
-        kind = f"{default_privileges}_{'migrated' if migrate else 'empty'}"
+        self.add_kind(default_privileges, migrate=migrate)
+        name = f"fresh_{next(self._numbers)}"
+        self._create(name, like=_kind(default_privileges, migrate=migrate))
+        return name
+
+    def add_kind(self, default_privileges: DefaultPrivileges, *, migrate: bool) -> None:
+        """Make what databases of a kind are copied from, unless it is there."""
+        kind = _kind(default_privileges, migrate=migrate)
         if kind not in self._kinds:
             self._create(kind, like="pristine")
             self.prepare(kind, default_privileges, migrate=migrate)
             self._kinds.add(kind)
-        name = f"fresh_{next(self._numbers)}"
-        self._create(name, like=kind)
-        return name
 
     def _create(self, database: str, *, like: str) -> None:
         create = sql.SQL("create database {} template {} owner postgres")
         with self.superuser("postgres") as admin:
             admin.execute(create.format(sql.Identifier(database), sql.Identifier(like)))
+
+
+def _kind(default_privileges: DefaultPrivileges, *, migrate: bool) -> str:
+    return f"{default_privileges}_{'migrated' if migrate else 'empty'}"
+
+
+@contextmanager
+def _migrated() -> Iterator[Path]:
+    cluster = Cluster()
+    try:
+        cluster.prepare("postgres", "new", migrate=True)
+        cluster.add_kind("new", migrate=True)
+        cluster.postgres.stop()
+        yield cluster.postgres.data
+    finally:
+        cluster.close()
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -145,9 +173,11 @@ class LocalStack(Stack):
         Raises:
             DevstackError: Something is not installed, or a server does not start.
         """
-        cluster = Cluster(durable=durable)
+        kept = migrate and default_privileges == "new"
+        cluster = Cluster(durable=durable, migrated=kept)
         try:
-            cluster.prepare("postgres", default_privileges, migrate=migrate)
+            if not kept:
+                cluster.prepare("postgres", default_privileges, migrate=migrate)
             return cls._serve(cluster, "postgres")
         except BaseException:
             cluster.close()

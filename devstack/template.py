@@ -6,12 +6,15 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from devstack.binaries import HERE, PROJECT, DevstackError
 from devstack.rundir import Account, locked
 
 PLATFORM_SQL = HERE / "sql" / "platform.sql"
+NEW_DEFAULT_PRIVILEGES_SQL = HERE / "sql" / "new_default_privileges.sql"
 
 # ICU with en_US is what Supabase's image is made with: it sorts unlike C, and tests should notice.
 INITDB_OPTIONS = (
@@ -33,9 +36,45 @@ def copy_template(package: Path, run_dir: Path, account: Account) -> Path:
     with locked(template.with_suffix(".lock")):
         if not template.exists():
             _build(package, run_dir, account, template)
+    return _copied(template, run_dir)
+
+
+def copy_migrated(
+    package: Path,
+    run_dir: Path,
+    account: Account,
+    migrate: Callable[[], AbstractContextManager[Path]],
+) -> Path:
+    """Do as `copy_template` with a cluster that has had the project's migrations.
+
+    Args:
+        package: PostgreSQL's package.
+        run_dir: where the copy goes.
+        account: its owner.
+        migrate: gives the data directory of one that was stopped; called when none is kept.
+    """
+    cache = _cache_dir(run_dir.parent)
+    template = cache / f"migrated-{_fingerprint(package, account, *_migration_files())}"
+    with locked(template.with_suffix(".lock")):
+        if not template.exists():
+            for outdated in cache.glob("migrated-*[!k]"):  # no .lock
+                shutil.rmtree(outdated, ignore_errors=True)
+            with migrate() as data:
+                _install(data, template)
+    return _copied(template, run_dir)
+
+
+def _copied(template: Path, run_dir: Path) -> Path:
     data = run_dir / "data"
     _copy(template, data)
     return data
+
+
+def _migration_files() -> list[Path]:
+    return [
+        NEW_DEFAULT_PRIVILEGES_SQL,
+        *sorted((PROJECT / "supabase" / "migrations").glob("*.sql")),
+    ]
 
 
 def _cache_dir(base: Path) -> Path:
@@ -47,10 +86,10 @@ def _cache_dir(base: Path) -> Path:
     return base
 
 
-def _fingerprint(package: Path, account: Account) -> str:
+def _fingerprint(package: Path, account: Account, *more: Path) -> str:
     """Name everything the template depends on; its files belong to one account."""
-    version = (package / "package.json").read_bytes()
-    parts = (version, PLATFORM_SQL.read_bytes(), repr(INITDB_OPTIONS).encode())
+    files = (package / "package.json", PLATFORM_SQL, *more)
+    parts = (*(path.read_bytes() for path in files), repr(INITDB_OPTIONS).encode())
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     return f"{digest}-{account.uid}"
 

@@ -24,6 +24,8 @@ from typing import Any
 
 COMMAND = Path(sys.executable).with_name("supabase-auth-state")
 TIMEOUT = 120
+# What the terminal of the tests is like says nothing of the one that a command is given.
+_OF_A_TERMINAL = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"}
 
 # To import the client takes five times as long as most commands take.
 FORKS = multiprocessing.get_context("forkserver")
@@ -181,12 +183,14 @@ class Command:
 
     def __init__(self, cwd: Path, environ: Mapping[str, str]) -> None:
         self.cwd = cwd
-        self.environ = {
+        kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("SUPABASE_", "SSL_CERT_"))
+            if name not in _OF_A_TERMINAL
+            and not name.startswith(("SUPABASE_", "SSL_CERT_"))
             and not name.lower().endswith("_proxy")
-        } | dict(environ)
+        }
+        self.environ = {**kept, "TERM": "xterm", **environ}
 
     def __call__(self, *args: str | Path, **environ: str) -> Ended:
         """Run it to its end, in a fork of a process that has imported the client already."""
