@@ -6,24 +6,28 @@ import asyncio
 import io
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from supabase_auth_state.cli.console import Console
+from supabase_auth_state.cli.tables import Page
 from supabase_auth_state.cli.waiting import LogLines
 from tests.acceptance.command import Screen
 
 
 class Terminal:
-    """A terminal that standard error and standard input are at; what it is sent is kept."""
+    """A terminal that the standard streams are at; what it is sent is kept."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen = ""
         self._screen, terminal = os.openpty()
         self._streams = [os.fdopen(terminal, "w"), os.fdopen(os.dup(terminal))]
         self._changed = threading.Condition()
+        monkeypatch.setattr("sys.stdout", self._streams[0])
         monkeypatch.setattr("sys.stderr", self._streams[0])
         monkeypatch.setattr("sys.stdin", self._streams[1])
         monkeypatch.setenv("TERM", "xterm")
@@ -143,3 +147,36 @@ def test_a_terminal_that_cannot_draw_anew_shows_no_progress(
         console.say("words")
     shown.close()
     assert shown.seen == "words\r\n"
+
+
+class Height(Page):
+    """A report that says how high it may be."""
+
+    def __init__(self, word: str) -> None:
+        self._word = word
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[str]:
+        yield f"{self._word} in {options.height} lines"
+
+
+def test_a_notice_stands_at_the_foot_of_a_full_screen_until_the_next_report(
+    terminal: Callable[[], Terminal],
+) -> None:
+    shown = terminal()
+    console = Console(json=False)
+    with console.full_screen("Ctrl-C ends it") as view:
+        view.show(Height("first"))
+        console.say("no answer yet: \x1b[2J[red]x")
+        view.show(Height("second"))
+    shown.close()
+    before, drawn, after = re.split(r"\x1b\[\?1049[hl]", shown.seen)
+    assert (before, after) == ("", "")
+    # A terminal of which no size is known has 80 columns and 25 lines.
+    frames = [Screen(frame, columns=80).text for frame in drawn.split("\x1b[H") if "in 23" in frame]
+    foot = "Ctrl-C ends it"
+    assert [(frame[0], frame[-1]) for frame in frames] == [
+        ("first in 23 lines", foot),
+        ("first in 23 lines", "no answer yet: ?[2J[red]x"),
+        ("second in 23 lines", foot),
+    ]
+    assert {len(frame) for frame in frames} == {25}
