@@ -39,12 +39,13 @@ pgtap: setup ## Run supabase/tests by psql and pgTAP, as `supabase test db` does
 	$(BIN)/python -m tests.pgtap
 
 .PHONY: lint
-lint: setup $(VENV)/.installed-bench ## Check style, types, SQL, shell, Markdown and spelling
+lint: setup $(VENV)/.installed-bench ## Check style, types, SQL, shell, workflows, Markdown and spelling
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/squawk supabase/migrations/*.sql
 	$(BIN)/shellcheck .ci/run
+	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/codespell
 	lint/node_modules/.bin/markdownlint-cli2
 

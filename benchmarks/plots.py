@@ -1,11 +1,16 @@
-"""Pictures of the results. Needs matplotlib (`pip install -e .[bench]`)."""
+"""Pictures of the results. Needs matplotlib (`pip install -e .[bench]`).
+
+    python -m benchmarks.plots
+
+draws those of the documentation anew, from the report that is kept.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.report import quantity
+from benchmarks.report import quantity, read_report
 from benchmarks.stats import Result, Results
 from benchmarks.workloads import growth, keyops, mix
 
@@ -17,6 +22,10 @@ BARS = {
 }
 
 
+REPORT = Path(__file__).parent / "results" / "report.md"
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+
+
 def draw(results: Results, folder: Path) -> list[Path]:
     """Draw one picture for each group that was measured, and give the files."""
     import matplotlib as mpl
@@ -24,6 +33,8 @@ def draw(results: Results, folder: Path) -> list[Path]:
     mpl.use("svg")
     # Without these the same results would give other bytes on every run.
     mpl.rcParams["svg.hashsalt"] = "benchmarks"
+    # Words stay words: smaller, and they can be searched for.
+    mpl.rcParams["svg.fonttype"] = "none"
     drawn = []
     for name, workloads in BARS.items():
         groups = [
@@ -64,3 +75,8 @@ def _bars(groups: Sequence[Sequence[Result]], path: Path) -> Path:
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
     return path
+
+
+if __name__ == "__main__":
+    for picture in draw(read_report(REPORT.read_text("utf-8")), PICTURES):
+        print(picture)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 from benchmarks.stats import Result, Results, spread
 from benchmarks.targets import TARGETS, Target
@@ -29,6 +30,33 @@ def quantity(value: float, unit: str) -> str:
         if value < limit:
             return f"{_digits(value * factor)} {name}"
     return f"{_digits(value)} s"
+
+
+def read_report(text: str) -> Results:
+    """Give what a report tells: of each workload and contestant the median and the spread."""
+    return Results(list(_read_groups(text)))
+
+
+def _read_groups(text: str) -> Iterator[Result]:
+    contestants: list[str] = []
+    for line in text.partition(LEGEND)[2].splitlines():
+        first, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| |"):
+            contestants = cells
+        elif line.startswith("| ") and not first.startswith("---"):
+            for contestant, cell in zip(contestants, cells, strict=True):
+                found = re.fullmatch(r"([\d.,]+) (\S+)(?: \((\d+)%\))?", cell)
+                if found is not None:
+                    yield _result(first, contestant, *found.groups())
+
+
+def _result(workload: str, contestant: str, number: str, unit: str, width: str | None) -> Result:
+    factor = {"µs": 1e-6, "ms": 1e-3}.get(unit, 1.0)
+    median = float(number.replace(",", "")) * factor
+    half = median * int(width or 0) / 100
+    unit = "s" if unit in {"µs", "ms"} else unit
+    # Three samples that have this median and these quartiles.
+    return Result(workload, contestant, (median - half, median, median + half), unit)
 
 
 def verdict(target: Target, results: Results) -> str:

@@ -126,7 +126,9 @@ class StorageStats(Page):
             yield freshness(stats["time"], stats["counted_at"], whole) + "; sizes are of now"
         sealed = stats.get("sealed_with", {})
         if any(any(counts) for counts in sealed.values()):
-            yield from (f"{name}: {counts_by_key(sealed[name])}" for name in sealed)
+            yield from (
+                f"{name}: {counts_by_key(counts)}" for name, counts in sealed.items() if counts
+            )
 
 
 def freshness(now: float, counted_at: float | None, whole_at: float | None) -> str:

@@ -31,9 +31,11 @@ migrations have been applied. The service key of that one is read from the envir
 {KEY_VARIABLE}, or the variable that --to-key-env names.
 
 The company is owned on both sides meanwhile. Every value is copied as it is stored and compared by
-both databases; then the company is closed here for good, and opened there. Whoever opens it here
-later is told where it went. Running it again finishes what was broken off. A transfer in the other
-direction brings it back.""",
+both databases; then the company is closed here for good, and opened there. Sealed values stay
+sealed with the same key, with or without that key here. Why pools leave the company alone comes
+along; `history` and companies in quarantine stay here. Whoever opens it here later is told where
+it went. Running it again finishes what was broken off. A transfer in the other direction brings it
+back.""",
     )
     which = parser.add_mutually_exclusive_group(required=True)
     add_company(which, required=False)

@@ -12,7 +12,8 @@ import pytest
 from benchmarks import sample
 from benchmarks.contestants.library import LIBRARY
 from benchmarks.network import HOST, ONE_WAY, open_network
-from benchmarks.report import markdown
+from benchmarks.plots import BARS, PICTURES, REPORT
+from benchmarks.report import markdown, quantity, read_report
 from benchmarks.stats import Result, Results, interleave, spread
 from benchmarks.workloads import keyops
 from supabase_auth_state import codec
@@ -161,3 +162,27 @@ def test_made_up_values_are_ones_that_the_library_stores() -> None:
 
 def _size(keys: sample.Keys) -> int:
     return len(json.dumps(keys, separators=(",", ":")))
+
+
+def test_a_report_is_read_as_it_was_written() -> None:
+    results = Results()
+    results.add(Result("get 1", "floor", (0.0031, 0.0034, 0.0038), group="keys"))
+    results.add(Result("get 1", "port", (2.0,), group="keys"))
+    results.add(Result("mix", "port", (1800.0, 1871.0, 1900.0), "messages/s", group="mix"))
+    read = read_report(markdown(results, {}))
+    assert [(item.workload, item.contestant, item.unit) for item in read.items] == [
+        (item.workload, item.contestant, item.unit) for item in results.items
+    ]
+    for found, written in zip(read.items, results.items, strict=True):
+        assert found.median == pytest.approx(written.median, rel=0.01)
+        assert spread(found.samples) == pytest.approx(spread(written.samples), abs=0.006)
+
+
+def test_the_pictures_of_the_documentation_are_those_of_the_report() -> None:
+    results = read_report(REPORT.read_text("utf-8"))
+    for name in ("key-operations", "at-once", "message-mix"):
+        picture = (PICTURES / f"{name}.svg").read_text("utf-8")
+        shown = [item for item in results.items if item.workload in BARS[name]]
+        assert len(shown) > 4
+        for item in shown:
+            assert f">{quantity(item.median, item.unit)}</text>" in picture

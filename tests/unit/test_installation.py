@@ -56,13 +56,18 @@ def test_all_is_well() -> None:
     assert [found.ok for found in check_overview(overview(), here=NOW + 1)] == [True] * 3
 
 
+def test_a_new_installation_is_in_order_though_nothing_was_counted() -> None:
+    found = check_overview(overview(refreshed_at=None, cleanup=None, expired=0), here=NOW)
+    assert [each.ok for each in found] == [True] * 3
+    assert "`alerts run`" in found[-1].words
+
+
 @pytest.mark.parametrize(
     ("changed", "here", "name", "words"),
     [
         ({}, NOW - 60, "clock", "60.0 s apart"),
         ({"cleanup": None, "expired": 7}, NOW, "clean-up", "--schedule"),
         ({"cleanup": {"finished_at": NOW - 200_000, "owner": "w"}}, NOW, "clean-up", "not by pg_c"),
-        ({"refreshed_at": None}, NOW, "statistics", "never counted"),
         ({"refreshed_at": NOW - 90_000}, NOW, "statistics", "1 d old"),
     ],
 )

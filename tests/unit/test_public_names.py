@@ -52,10 +52,13 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         supabase_auth_state.no_such_name  # noqa: B018
 
 
-def test_importing_the_package_loads_no_http_client() -> None:
+def test_importing_the_package_loads_nothing_but_the_standard_library() -> None:
+    """What is slow to load is loaded when it is used: supabase, httpx, aiohttp, nacl, jinja2."""
     code = (
-        "import sys, supabase_auth_state; "
-        "print([m for m in sys.modules if m in ('httpx', 'postgrest', 'supabase', 'orjson')])"
+        "import sys; before = set(sys.modules); import supabase_auth_state; "
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}; "
+        "print(sorted(new - sys.stdlib_module_names - {'supabase_auth_state'})); "
+        "print(len([name for name in sys.modules if name.startswith('supabase_auth_state.')]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert done.stdout == "[]\n0\n"
