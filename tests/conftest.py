@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import uuid
@@ -70,12 +69,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if _shares_with_its_module(item):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
-def pytest_collection_finish() -> None:
-    """Let the garbage collector leave what was collected alone: it stays to the end."""
-    gc.collect()
-    gc.freeze()
 
 
 def _shares_with_its_module(item: pytest.Item) -> bool:
