@@ -111,13 +111,17 @@ class StorageStats(Page):
         if rows:
             yield Table(("company", "keys", "size", "expired"), rows)
 
+    def _expired(self) -> str:
+        is_exact = "counted_at" not in self._stats
+        return str(self._stats["expired"]) if is_exact else expired_now(self._stats["expired"])
+
     def _summary(self) -> Iterator[str]:
         from supabase_auth_state.transfer.rekey import counts_by_key
 
         stats = self._stats
         yield (
             f"companies: {stats['companies']}, keys: {stats['rows']} "
-            f"({human_bytes(stats['bytes'])}), expired: {stats['expired']}; with indexes "
+            f"({human_bytes(stats['bytes'])}), expired: {self._expired()}; with indexes "
             f"{human_bytes(sum(stats['tables'].values()))}, the whole database "
             f"{human_bytes(stats['database_bytes'])}"
         )
@@ -129,6 +133,13 @@ class StorageStats(Page):
             yield from (
                 f"{name}: {counts_by_key(counts)}" for name, counts in sealed.items() if counts
             )
+
+
+def expired_now(count: int) -> str:
+    """Return the number of expired keys that the database has counted now, for a person."""
+    from supabase_auth_state.operations.statistics import MOST_EXPIRED
+
+    return f"{count} or more" if count >= MOST_EXPIRED else str(count)
 
 
 def freshness(now: float, counted_at: float | None, whole_at: float | None) -> str:

@@ -14,7 +14,7 @@ from supabase_auth_state.operations.statistics import (
 )
 from supabase_auth_state.rest.client import Rest
 
-from .overview import freshness
+from .overview import expired_now, freshness
 from .tables import Page, Table, human_bytes, human_duration
 
 if TYPE_CHECKING:
@@ -106,9 +106,10 @@ class Dashboard(Page):
     def _summary(self) -> tuple[str, str]:
         clock = datetime.fromtimestamp(self.taken_at, timezone.utc)
         counted = freshness(self.taken_at, self.counted_at, self.every_company_counted_at)
+        expired = expired_now(self.expired)
         counts = (
             f"{clock:%Y-%m-%d %H:%M:%S} UTC   companies: {self.company_count}, owned: "
-            f"{self.owned_count}, keys: {self.rows}, expired: {self.expired}, database: "
+            f"{self.owned_count}, keys: {self.rows}, expired: {expired}, database: "
             f"{human_bytes(self.database_bytes)}"
         )
         return counts, counted

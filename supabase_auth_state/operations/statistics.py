@@ -18,6 +18,9 @@ from supabase_auth_state.rest.timestamps import seconds as _seconds
 Sort = Literal["company_id", "bytes", "rows", "last_write", "pre_keys"]
 """By what a page of companies may be sorted."""
 
+MOST_EXPIRED = 10_000
+"""The number of expired keys that stands for any larger one: the database counts no further."""
+
 _PAGE = 500
 _MOST_REFRESHES = 20
 

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from supabase_auth_state.cli.overview import StorageStats
 from supabase_auth_state.cli.screen import Screen, laid_out
 from supabase_auth_state.cli.tables import Page, Table, human_bytes, human_duration
 
@@ -152,3 +154,23 @@ def test_bytes_are_written_as_people_write_them(count: float, text: str) -> None
 )
 def test_times_are_written_in_one_unit(seconds: float, text: str) -> None:
     assert human_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"expired": 9_999, "counted_at": 5.0}, "expired: 9999;"),
+        ({"expired": 10_000, "counted_at": 5.0}, "expired: 10000 or more;"),
+        ({"expired": 12_345}, "expired: 12345;"),
+    ],
+)
+def test_statistics_say_where_the_database_stopped_counting(
+    found: dict[str, Any], words: str
+) -> None:
+    stats = {
+        "time": 20.0, "every_company_counted_at": None, "companies": 1, "rows": 7, "bytes": 700,
+        "by_type": {}, "by_company": [], "tables": {}, "database_bytes": 50, **found,
+    }  # fmt: skip
+    shown = str(StorageStats(stats))
+    assert words in shown
+    assert ("counted 15 s ago; the first count is under way" in shown) is ("counted_at" in found)
