@@ -216,7 +216,7 @@ def test_ctrl_c_says_what_is_done_and_what_is_not(
     assert (again.code, summary(again)["done"]) == (0, 9)
 
 
-@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (40, 10), (200, 50)])
+@pytest.mark.parametrize(("columns", "lines"), [(40, 10), (200, 50)])
 def test_the_dashboard_fits_its_terminal(
     columns: int, lines: int, run: Command, db: psycopg.Connection[Any]
 ) -> None:
