@@ -21,6 +21,8 @@ import psycopg
 
 from devstack.local import LocalStack
 from supabase_auth_state.auth_state.database import AuthState, use_supabase_auth_state
+from supabase_auth_state.cli.companies import list_companies
+from supabase_auth_state.cli.overview import kept_stats
 from supabase_auth_state.cli.web.access import Access
 from supabase_auth_state.cli.web.app import Dashboard
 from supabase_auth_state.cli.web.serve import serve_dashboard
@@ -90,7 +92,7 @@ async def _capacity(rest: Rest) -> None:
     capacity(overview, days, plan_of("pro"), largest=page["companies"])
 
 
-async def _stats(rest: Rest) -> None:
+async def _exact_stats(rest: Rest) -> None:
     await rest.rpc("whatsapp_storage_stats", {"p_companies": 20})
     await rest.rpc("whatsapp_sealing_stats", {})
 
@@ -127,7 +129,12 @@ LOOKS: dict[str, tuple[tuple[str, ...], Callable[[Rest], Awaitable[Any]]]] = {
     ),
     "workers": (("whatsapp_workers()",), statistics.read_workers),
     "`capacity`": (("whatsapp_overview()", "whatsapp_growth()", _LARGEST), _capacity),
-    "`stats`": (("whatsapp_storage_stats(20)", "whatsapp_sealing_stats()"), _stats),
+    "`stats`": (
+        ("refresh_whatsapp_statistics(500, 0)", "whatsapp_overview()", _LARGEST),
+        lambda rest: kept_stats(rest, 20),
+    ),
+    "`stats --exact`": (("whatsapp_storage_stats(20)", "whatsapp_sealing_stats()"), _exact_stats),
+    "the companies of `--all`": (("list_whatsapp_companies()",), list_companies),
 }
 PAGES = {
     "overview": "/",

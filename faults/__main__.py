@@ -1,4 +1,7 @@
-"""`python -m faults [--faults N] [--seed S]`: many faults, and whether the promises held."""
+"""`python -m faults [--faults N] [--seed S]`: many faults, and whether the promises held.
+
+Ctrl-C or SIGTERM ends it after the epoch that is under way, with its report.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import asyncio
 import logging
 import random
 import secrets
+import signal
 import sys
 import time
 
@@ -39,11 +43,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _run(faults: int, seed: int) -> Report:
-    report, number = Report(), 0
+    report, number, stopped = Report(), 0, asyncio.Event()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(one, stopped.set)
     print(f"seed {seed}", file=sys.stderr)
     with LocalStack.start() as stack:
         await Chaos(stack, random.Random()).prepare()
-        while report.total < faults:
+        while report.total < faults and not stopped.is_set():
             number += 1
             started, known = time.monotonic(), len(report.violations)
             await epoch(

@@ -13,8 +13,7 @@ _PAUSE = (0.5, 3.0)
 _LASTS = (0.2, 1.5)
 
 _BEFORE_EACH_REQUEST = (
-    "create or replace function chaos.before() returns void language plpgsql as "
-    "$$ begin {}; end $$"
+    "create or replace function chaos.before() returns void language plpgsql as $$ begin {}; end $$"
 )
 _PREPARE = f"""
 create schema if not exists chaos;
@@ -154,6 +153,7 @@ class Chaos:
 
     async def execute(self, statement: str) -> None:
         """Run statements in the stack's database, as its superuser."""
+
         def run() -> None:
             with self._stack.cluster.superuser(self._stack.database) as connection:
                 connection.execute(statement.encode())

@@ -257,7 +257,8 @@ async def _others(rest: Rest, file: JournalFile | None) -> bool:
     """Return whether others may have written the company since the journal was begun."""
     if file is None or file.head is None or not file.left:
         return False
-    return bool((await _written(rest, file, [file.head.writer], file.head.since))["others"])
+    found = await _written(rest, file, [file.head.writer], file.head.since)
+    return bool(found["others"]) or found.get("released") != file.head.released
 
 
 async def _written(
@@ -280,8 +281,10 @@ async def _replay(
     since = 0.0 if file.head is None else file.head.since
     found = await _written(rest, file, before, since)
     keys = SupabaseKeyStore(rest, file.company_id, family=family, lease=lease)
-    head = Head(file.company_id, mine, lease.token, float(found["time"]))
-    written = await replay(file, head, others=others or found["others"], write=keys.replay)
+    released = found.get("released")
+    head = Head(file.company_id, mine, lease.token, float(found["time"]), released)
+    others = others or found["others"] or (file.head is not None and file.head.released != released)
+    written = await replay(file, head, others=others, write=keys.replay)
     if written:
         log.info("company %s: %d writes of the journal are stored", file.company_id, written)
 

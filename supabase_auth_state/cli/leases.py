@@ -76,7 +76,7 @@ async def run_release(args: argparse.Namespace, console: Console) -> int:
         if lease["owner"] is None:
             console.result(LeaseStatus(lease, released=False))
             return DONE
-        _refuse_closed(lease)
+        refuse_closed(lease)
         if not (args.yes or await _confirmed(lease, console)):
             console.result(LeaseStatus(lease, released=False), ok=False)
             console.say("nothing was changed: --force ends the lease without a question")
@@ -91,13 +91,13 @@ async def run_release(args: argparse.Namespace, console: Console) -> int:
     return DONE if released else OWNED
 
 
-def _refuse_closed(lease: Mapping[str, Any]) -> None:
-    """Do not open a company by ending a lease.
+def refuse_closed(lease: Mapping[str, Any]) -> None:
+    """Do not open a company by ending a lease, of ``whatsapp_lease_status()``.
 
     Raises:
         CompanyMoved: the company has moved to another project, or is on its way from there.
     """
-    if lease["owner"].startswith((ARRIVING, MOVED)):
+    if (lease["owner"] or "").startswith((ARRIVING, MOVED)):
         raise CompanyMoved(lease["company_id"], lease["owner"])
 
 

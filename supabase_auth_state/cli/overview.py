@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 _SEALED = ("keys", "creds", "kept")
-_MOST_COUNTS = 20
 
 
 def add_parsers(commands: Commands) -> None:
@@ -84,11 +83,9 @@ async def kept_stats(rest: Rest, companies: int) -> StorageCounts:
     Raises:
         StoreError: the database refused or did not answer.
     """
-    from supabase_auth_state.operations.statistics import read_storage_stats, refresh
+    from supabase_auth_state.operations.statistics import count_written, read_storage_stats
 
-    for _ in range(_MOST_COUNTS):
-        if not (await refresh(rest, every=0.0))["left"]:
-            break
+    await count_written(rest)
     return await read_storage_stats(rest, companies=companies)
 
 
@@ -178,12 +175,16 @@ async def run_top(args: argparse.Namespace, console: Console) -> int:
     import asyncio
 
     from supabase_auth_state.operations.cleanup import parse_interval
+    from supabase_auth_state.operations.statistics import count_written, refresh
     from supabase_auth_state.rest.client import using_rest
 
     from .top import read_dashboard
 
     pause = parse_interval(args.every)
     async with using_rest() as rest:
+        with console.progress("top") as progress:
+            progress("counting", 0, 0)
+            await count_written(rest)
         if args.once or console.json or not is_drawable(sys.stdout):
             console.result(await read_dashboard(rest, companies=args.companies))
             return DONE
@@ -191,3 +192,4 @@ async def run_top(args: argparse.Namespace, console: Console) -> int:
             while True:
                 view.show(await read_dashboard(rest, companies=args.companies))
                 await asyncio.sleep(pause)
+                await refresh(rest)

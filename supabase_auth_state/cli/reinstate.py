@@ -20,8 +20,9 @@ def add_parsers(commands: Commands) -> None:
         summary="let pools connect a company again that was logged out, banned or replaced",
         description="""\
 End what SessionPool has noted about a company: the quarantine after 401, 403 and 406, or the long
-pause after 440 and the like. All machines obey within half a minute. Link the device again first,
-or stop the other connection: the next attempt fails as the last one did otherwise.""",
+pause after 440 and the like. All machines obey within half a minute. After 401, logged out, the
+next connection links a new device; to go on with the old one, restore it first. After the others
+remove the cause first: the next attempt fails as the last one did otherwise.""",
     )
     add_company(parser)
 
@@ -52,4 +53,10 @@ class _Reinstated:
         if self._pause is None:
             return f"{company} was not left alone by any pool"
         code, reason, by = (self._pause[name] for name in ("code", "reason", "noted_by"))
-        return f"{company} is reinstated; it was left alone after {code}, {reason} (noted by {by})"
+        said = f"{company} is reinstated; it was left alone after {code}, {reason} (noted by {by})"
+        if not self._pause["logged_out"]:
+            return said
+        return (
+            f"{said}\nits next connection links a new device; what it had is kept in quarantine: "
+            f"supabase-auth-state history --company {self._company_id}"
+        )

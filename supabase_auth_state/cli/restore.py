@@ -34,7 +34,8 @@ def add_parsers(commands: Commands) -> None:
         summary="what the database keeps of a company: earlier creds, and what was removed",
         description="""\
 List what the database keeps of a company: the last ten versions of its creds and one a day for a
-week, and the company itself for 14 days after it was cleared or deleted. It shows no content.""",
+week, and the company itself for 14 days after it was cleared, deleted or logged out. It shows no
+content.""",
     )
     add_company(history)
     parser = add_command(
@@ -44,7 +45,7 @@ week, and the company itself for 14 days after it was cleared or deleted. It sho
         summary="store what a backup holds, or what the database has kept",
         description="""\
 Without BACKUP: bring back what the database has kept, which history lists: the company that was
-cleared or deleted last, or --version N. It says what that means and asks; elsewhere than at a
+removed last, or --version N. It says what that means and asks; elsewhere than at a
 terminal --yes is needed. The company is owned meanwhile, and what is replaced is kept.
 
 With BACKUP: store what a backup holds, a .tar.gz that import, doctor, pre-keys, delete or restore
@@ -164,9 +165,15 @@ class _Restored:
     def __str__(self) -> str:
         done = "would be restored" if self._dry_run else "is restored"
         version = self._version
-        return (
+        said = (
             f"company {self._company_id!r}: version {version.version} {done}: {version.contents}, "
             f"of {_moment(version.saved_at or version.kept_at)}"
+        )
+        if version.reason != "logged out":
+            return said
+        return (
+            f"{said}\npools leave it alone until: "
+            f"supabase-auth-state reinstate --company {self._company_id}"
         )
 
 

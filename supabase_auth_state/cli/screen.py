@@ -89,7 +89,9 @@ class Screen(Console):
         if self.is_dumb_terminal:
             # rich asks such a terminal for no size.
             with suppress(OSError):
-                self.size = os.get_terminal_size(file.fileno())
+                columns, lines = os.get_terminal_size(file.fileno())
+                # A terminal of which nothing is known says 0.
+                self.size = (columns or self.width, lines or self.height)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a text of which the terminal obeys nothing."""

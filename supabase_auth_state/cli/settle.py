@@ -21,9 +21,9 @@ def add_parsers(commands: Commands) -> None:
         run_settle,
         summary="say that a company of a restored database is in order again",
         description="""\
-End the report that the database was set back to an earlier moment, as by restoring a backup. An owner
-has made it: it knew of writes that the database has lost. doctor and the dashboard show it until
-then. It changes no key and no creds, so do first one of these:
+End the report that the database was set back to an earlier moment, as by restoring a backup. An
+owner has made it: it knew of writes that the database has lost. doctor and the dashboard show it
+until then. It changes no key and no creds, so do first one of these:
 
 - lay what the owner has saved (auth.save_remembered) over the rows:
   export, copy the saved files over the exported ones, import --force

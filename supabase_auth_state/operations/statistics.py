@@ -19,6 +19,7 @@ Sort = Literal["company_id", "bytes", "rows", "last_write", "pre_keys"]
 """By what a page of companies may be sorted."""
 
 _PAGE = 500
+_MOST_REFRESHES = 20
 
 
 class TypeCount(TypedDict):
@@ -440,6 +441,17 @@ async def refresh(rest: Rest, *, companies: int = 500, every: float = 60.0) -> R
             is_right=_has("refreshed"),
         ),
     )
+
+
+async def count_written(rest: Rest) -> None:
+    """Count the companies that were written since they were counted, now and up to 10,000 of them.
+
+    Raises:
+        StoreError: the database refused or did not answer.
+    """
+    for _ in range(_MOST_REFRESHES):
+        if not (await refresh(rest, every=0.0))["left"]:
+            break
 
 
 async def recount(

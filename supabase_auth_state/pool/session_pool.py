@@ -157,7 +157,8 @@ class SessionPool(AsyncOnly, Generic[S]):
     def report(self, company_id: str, reason: object, *, session: S | None = None) -> None:
         """Say that a session has ended. Returns at once; call it from any handler.
 
-        - 401, 403, 406, logged out or banned: the company is quarantined. Nothing is deleted.
+        - 401, logged out: the company is quarantined: its rows too, for 14 days, and nothing new is
+          stored for it (`AuthState.log_out`). 403, 406, banned: quarantined, and its rows stay.
         - 440, replaced by another connection; 402, banned for a time; 405 and 409, the client is
           outdated; 411, the phone is: the company is left alone for a long, growing pause.
         - 515, restart required: the factory is called again at once, with the same auth state.
@@ -184,6 +185,8 @@ class SessionPool(AsyncOnly, Generic[S]):
 
     def reinstate(self, company_id: str) -> Awaitable[object]:
         """Let a quarantined or yielded company be opened again, and forget its failures.
+
+        One that was logged out gets the creds of a new device then, unless it was restored first.
 
         Here it happens at once. ``await`` what it returns to know that it has happened in the
         database, for the pools of all machines; an attempt of this pool waits for that by itself.

@@ -58,12 +58,14 @@ class Head:
         writer: the opening of the company.
         token: the token of its lease.
         since: when it began to own the company, in seconds since 1970 of the database.
+        released: the last number that the database had of a client of 0.2, which counts apart.
     """
 
     company_id: str
     writer: str
     token: int
     since: float
+    released: str | None = None
 
 
 def sealed(box: SecretBox, number: int, content: object) -> bytes:
@@ -187,7 +189,7 @@ class JournalFile:
             beside.unlink()
         self._file = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _PRIVATE)
         self._records = self._bytes = 0
-        self._append([head.company_id, head.writer, head.token, head.since])
+        self._append([head.company_id, head.writer, head.token, head.since, head.released])
         os.fsync(self._file)
         beside.replace(self.path)
         self._sync_folder()

@@ -22,7 +22,7 @@ class Version:
         version: its number; versions of creds and removed companies are numbered together.
         kind: ``"creds"``, or ``"company"`` for keys and creds that were removed together.
         reason: ``"replaced"``, or what removed the company: ``"clear"``, ``"delete"``,
-            ``"restore"``.
+            ``"logged out"``, ``"restore"``.
         client_family: the client family, or None without creds.
         creds: whether there are creds.
         keys: how many keys there are.

@@ -49,7 +49,7 @@ async def test_no_two_owners_interleave_and_no_acknowledged_write_is_missing(
     # It was a fight: stale writers were there, companies changed hands.
     assert fought.lost() > 0
     tokens = {(change.company, change.header) for change in changes}
-    assert len(tokens) >= 2 * COMPANIES
+    assert len(tokens) > COMPANIES
     assert {company for company, _ in tokens} == set(companies)
 
 

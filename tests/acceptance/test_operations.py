@@ -266,3 +266,38 @@ def test_capacity_counts_what_fits_and_names_the_largest(
 def test_a_plan_that_does_not_exist_is_refused(arguments: list[str], run: Command) -> None:
     refused = run("capacity", *arguments)
     assert (refused.code, refused.err.startswith("error: ")) == (2, True)
+
+
+def test_the_doctor_of_the_installation_speaks_to_programs_too(
+    run: Command, project: LocalStack, db: psycopg.Connection[Any]
+) -> None:
+    db.execute("select recount_whatsapp_statistics()")
+    db.execute("grant select on whatsapp_pauses to anon")
+    try:
+        found = run("doctor", "--json", SUPABASE_ANON_KEY=project.anon_key)
+        plain = run("doctor")
+    finally:
+        db.execute("revoke select on whatsapp_pauses from anon")
+    assert (found.code, found.json["ok"]) == (3, False)
+    checks = {check["name"]: check for check in found.json["checks"]}
+    assert checks["access"]["ok"] is False
+    assert "whatsapp_pauses" in checks["access"]["words"]
+    assert checks["migrations"]["ok"] is True
+    assert plain.code == 3
+    for start in ("FAIL access: ", "?    outside: ", "ok   migrations: "):
+        assert f"\n{start}" in plain.out
+    for key in (project.anon_key, project.service_role_key):
+        assert key not in found.out + found.err + plain.out + plain.err
+
+
+def test_exact_statistics_are_asked_for(
+    run: Command, sample: Sample, db: psycopg.Connection[Any]
+) -> None:
+    assert run("import", sample("v7-small"), "--company", "exact", "--force").code == 0
+    kept, exact = run("stats", "--json").json, run("stats", "--exact", "--json").json
+    assert kept["rows"] == exact["rows"] >= 27
+    assert set(exact["sealed_with"]) == {"keys", "creds", "kept"}
+    assert "sealed_with" not in kept
+    assert 0 <= kept["time"] - kept["counted_at"] < 60
+    assert "counted_at" not in exact
+    assert re.search(r"^counted \d+ s ago, every company ", run("stats").out, flags=re.MULTILINE)

@@ -10,11 +10,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Page, Response, sync_playwright
+from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
 
 from devstack import LocalStack
 
 from .world import fill, serving
+
+PATIENCE = 15_000
+"""Milliseconds: a machine may be busy."""
+expect.set_options(timeout=PATIENCE)
 
 
 @dataclass
@@ -83,7 +87,7 @@ def look(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iter
         context = browser.new_context(base_url=address, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE)
         seen.watch(page)
         return page
 

@@ -17,11 +17,12 @@ LARGEST = 150_000
 """Bytes of a picture in the repository."""
 
 SHOTS = [
-    ("overview", "/", "light", {"width": 1100, "height": 760}),
-    ("overview-dark", "/", "dark", {"width": 1100, "height": 760}),
+    ("overview", "/", "light", {"width": 1100, "height": 800}),
+    ("overview-dark", "/", "dark", {"width": 1100, "height": 800}),
     ("companies", "/companies?sort=bytes&order=down", "light", {"width": 1100, "height": 640}),
-    ("capacity", "/capacity", "light", {"width": 1100, "height": 640}),
-    ("phone", "/", "dark", {"width": 375, "height": 740}),
+    ("company", "/company?id=device&doctor=1", "light", {"width": 1100, "height": 860}),
+    ("capacity", "/capacity", "light", {"width": 1100, "height": 800}),
+    ("phone", "/", "dark", {"width": 375, "height": 900}),
 ]
 
 

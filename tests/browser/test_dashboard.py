@@ -26,6 +26,9 @@ PHONE = {"width": 375, "height": 740}
 TOKEN = "a-token-that-is-long-enough"
 
 
+web = httpx.Client(timeout=30)
+"""Keeps no cookies: no answer of a dashboard without a token sets one."""
+
 LIGHT = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 """Rules of axe, by their tags."""
 
@@ -160,7 +163,7 @@ def test_no_answer_holds_key_material(address: str, project_db: psycopg.Connecti
             for action in ("release", "restore")
         ),
     ]:
-        text = httpx.get(f"{address}{path}", timeout=30).text
+        text = web.get(f"{address}{path}").text
         assert not [piece for piece in secrets if piece in text], path
 
 
@@ -363,6 +366,30 @@ def test_what_is_the_matter_with_a_company_is_told(
     project_db.execute("delete from whatsapp_leases where company_id = 'company-0901'")
 
 
+def test_a_company_that_has_moved_is_not_opened_by_a_button(
+    look: Any, address: str, project_db: psycopg.Connection[Any]
+) -> None:
+    moved, mark = "company-0950", "moved to https://another.supabase.co"
+    project_db.execute("select set_config('whatsapp_auth.closing', %s, false)", [moved])
+    project_db.execute(
+        "insert into whatsapp_leases (company_id, token, owner) values (%s, 1, %s)", [moved, mark]
+    )
+    page: Page = look()
+    page.goto(f"/companies?search={moved}")
+    expect(page.locator("tbody tr")).to_contain_text("moved")
+    page.goto(f"/company?id={moved}")
+    expect(page.locator("#figures")).to_contain_text(f"Closed here: {mark}")
+    expect(page.get_by_role("link", name="Release the lease…")).to_have_count(0)
+    form = {"id": moved, "action": "release", "token": "1"}
+    for found in (
+        web.get(f"{address}/company/ask?id={moved}&action=release"),
+        web.post(f"{address}/company/do", data=form, headers={"origin": address}),
+    ):
+        assert (found.status_code, "lives in the project" in found.text) == (409, True)
+    assert lease(project_db, moved)["owner"] == mark
+    project_db.execute("delete from whatsapp_leases where company_id = %s", [moved])
+
+
 def test_a_lease_acquired_since_it_was_shown_is_not_ended(
     look: Any, project_db: psycopg.Connection[Any]
 ) -> None:
@@ -377,9 +404,20 @@ def test_a_lease_acquired_since_it_was_shown_is_not_ended(
     assert now["owner"] == "another"
     project_db.execute("select release_whatsapp_lease('company-0008', %s)", [now["token"]])
     project_db.execute("select acquire_whatsapp_lease('company-0008', 'worker-2', 3600)")
+    # What was pressed says that it is at work, and cannot be pressed again.
+    page.goto("/company/ask?id=company-0009&action=release")
+    assert page.evaluate(PRESSED) == ["Working…", True]
     page.goto("/company/ask?id=company-0500&action=release")
     expect(page.locator("#ask")).to_contain_text("there is nothing to end")
     expect(page.get_by_role("button", name="End the lease")).to_have_count(0)
+
+
+PRESSED = """() => {
+  const button = document.querySelector('#ask button');
+  button.form.addEventListener('submit', event => event.preventDefault());
+  button.click();
+  return [button.textContent, button.disabled];
+}"""
 
 
 def lease(db: psycopg.Connection[Any], company_id: str) -> Any:
@@ -407,6 +445,15 @@ def test_an_alert_appears_and_goes_while_the_page_is_open(
     expect(page.get_by_role("alert")).to_have_count(0)
     # The page was not loaded again for it.
     assert page.locator("main").evaluate("(now, then) => now === then", main)
+    page.goto("/alerts")
+    rule = page.locator("tbody tr", has_text="database_size")
+    expect(rule).to_contain_text("over")
+    step(project_db, "firing")
+    page.clock.run_for(5100)
+    expect(rule).to_contain_text("fires")
+    project_db.execute("delete from whatsapp_alerts")
+    page.clock.run_for(5100)
+    expect(page.locator("#list")).to_contain_text("No rule has changed its state yet")
 
 
 def step(db: psycopg.Connection[Any], phase: str) -> None:
@@ -480,12 +527,24 @@ def test_a_dashboard_that_does_not_answer_is_told_of(look: Any) -> None:
     look.seen.problems = [each for each in look.seen.problems if "ERR_FAILED" not in each]
 
 
+EMPTY = {
+    "/": "No run is recorded",
+    "/companies": "No company is counted yet",
+    "/workers": "No process owns a company now",
+    "/alerts": "No rule has changed its state yet",
+    "/capacity": "is known when the first one is counted",
+}
+
+
 def test_an_empty_and_an_older_project_say_what_to_do(
     local_stack: LocalStack, tmp_path: Path
 ) -> None:
-    for migrate, words in ((True, "No company is"), (False, "schema is older")):
+    for migrate in (True, False):
         with local_stack.fresh(migrate=migrate) as stack, serving(stack, tmp_path) as address:
-            assert words in httpx.get(f"{address}/companies", timeout=30).text
+            for path, words in EMPTY.items():
+                found = web.get(f"{address}{path}")
+                assert found.status_code == (200 if migrate else 503), path
+                assert (words if migrate else "The schema is older") in found.text, path
 
 
 @pytest.mark.parametrize(
@@ -511,7 +570,7 @@ def test_an_empty_and_an_older_project_say_what_to_do(
     ],
 )
 def test_errors_are_pages(address: str, path: str, words: str) -> None:
-    found = httpx.get(f"{address}{path}")
+    found = web.get(f"{address}{path}")
     assert 400 <= found.status_code < 500
     assert words in found.text
     assert "default-src 'none'" in found.headers["content-security-policy"]
@@ -529,7 +588,7 @@ def test_errors_are_pages(address: str, path: str, words: str) -> None:
     ],
 )
 def test_whatever_an_address_asks_for_is_moved_to_what_there_is(address: str, path: str) -> None:
-    assert httpx.get(f"{address}{path}").status_code == 200
+    assert web.get(f"{address}{path}").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -550,7 +609,7 @@ def test_a_form_that_asks_for_nonsense_changes_nothing(
 ) -> None:
     count = "select count(*), sum(hashtext(company_id || key_id)) from whatsapp_keys"
     before = project_db.execute(count).fetchone()
-    found = httpx.post(f"{address}/company/do", data=form, headers={"origin": address})
+    found = web.post(f"{address}/company/do", data=form, headers={"origin": address})
     assert 400 <= found.status_code < 500
     assert words in found.text
     # It is not sent again by itself.
@@ -560,28 +619,34 @@ def test_a_form_that_asks_for_nonsense_changes_nothing(
 
 def test_head_and_other_methods(address: str) -> None:
     for path in ("/", "/companies", "/static/dashboard.css"):
-        found = httpx.head(f"{address}{path}")
+        found = web.head(f"{address}{path}")
         assert (found.status_code, found.content) == (200, b"")
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"):
-        found = httpx.request(method, address, headers={"origin": address})
+        found = web.request(method, address, headers={"origin": address})
         assert found.status_code == 405
         assert "GET" in found.headers["allow"]
-        assert httpx.request(method, address).status_code == 403
+        assert web.request(method, address).status_code == 403
 
 
 def test_another_page_cannot_use_the_dashboard(address: str) -> None:
     evil = "http://evil.example:80"
     form = {"id": DEVICE, "action": "quarantine"}
-    assert httpx.get(address, headers={"host": "evil.example"}).status_code == 421
+    # DNS rebinding: the name of another page leads here.
+    for host in ("evil.example", "127.0.0.1.evil.example:8464", "localhost.evil.example"):
+        for path in ("/", "/companies", "/login", "/static/dashboard.js", "/none"):
+            found = web.get(f"{address}{path}", headers={"host": host})
+            assert (found.status_code, "supabase" in found.text) == (421, False)
+        headers = {"host": host, "origin": f"http://{host}"}
+        assert web.post(f"{address}/company/do", data=form, headers=headers).status_code == 421
     for origin in ({"origin": evil}, {}, {"origin": "null"}, {"referer": f"{address}/"}):
         for path in ("/company/do", "/login"):
-            found = httpx.post(f"{address}{path}", data=form, headers=origin)
+            found = web.post(f"{address}{path}", data=form, headers=origin)
             assert found.status_code == 403
     # A link may lead here. What is embedded or fetched would have the database work for others.
     for destination, status in (("document", 200), ("image", 403), ("iframe", 403), ("empty", 403)):
         headers = {"sec-fetch-site": "cross-site", "sec-fetch-dest": destination}
-        assert httpx.get(address, headers=headers).status_code == status
-    found = httpx.get(address)
+        assert web.get(address, headers=headers).status_code == status
+    found = web.get(address)
     assert "default-src 'none'" in found.headers["content-security-policy"]
     assert "access-control-allow-origin" not in found.headers
 
@@ -589,7 +654,7 @@ def test_another_page_cannot_use_the_dashboard(address: str) -> None:
 def test_other_machines_need_the_token(project: LocalStack, look: Any, tmp_path: Path) -> None:
     with serving(project, tmp_path, "--host", "0.0.0.0", token=TOKEN) as served:  # noqa: S104
         address = served.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
-        with httpx.Client(base_url=address, headers={"origin": address}) as client:
+        with httpx.Client(base_url=address, headers={"origin": address}, timeout=30) as client:
             for path in (*PAGES, ASK):
                 assert client.get(path).headers["location"] == "/login", path
             assert client.post("/company/do", data={"id": DEVICE}).headers["location"] == "/login"

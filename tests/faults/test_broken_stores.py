@@ -125,7 +125,9 @@ def played(
         async with using_rest(settings) as rest:
             yield PythonClient(rest) if broken is None else BrokenClient(rest, broken, stack)
 
-    return asyncio.run(play(stack, steps, lease=False, patience=20, make=make, encryption=encryption))
+    return asyncio.run(
+        play(stack, steps, lease=False, patience=20, make=make, encryption=encryption)
+    )
 
 
 @pytest.mark.parametrize("encryption", [None, K1], ids=["plain", "sealed"])

@@ -295,6 +295,21 @@ def count(db: psycopg.Connection[Any], table: str, company_id: str) -> int:
     return int(found[0])
 
 
+@pytest.mark.parametrize("function", ["delete_whatsapp_company", "log_out_whatsapp_company"])
+async def test_other_clients_end_a_company_by_a_function_and_it_comes_back_whole(
+    open_auth: OpenAuth, rest: Rest, company_id: str, function: str
+) -> None:
+    async with await open_auth() as auth:
+        await store(auth)
+        creds = dict(auth.creds)
+    why = {"p_code": 401, "p_reason": "logged out", "p_noted_by": "another client"}
+    call = {"p_company_id": company_id, **(why if function.startswith("log") else {})}
+    # As `supabase.rpc(…)` sends it: no lease, no number.
+    await rest.rpc(function, call)
+    await restore_version(company_id, client=rest)
+    assert await stored(rest, company_id) == (creds, KEYS)
+
+
 async def test_creds_that_other_clients_delete_are_kept_for_two_weeks(
     open_auth: OpenAuth, rest: Rest, db: psycopg.Connection[Any], company_id: str
 ) -> None:

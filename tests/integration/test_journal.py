@@ -24,6 +24,7 @@ from supabase_auth_state import (
     Rest,
     use_supabase_auth_state,
 )
+from tests.integration.conftest import StartReleased
 
 PROGRAM = Path(__file__).with_name("journal_process.py")
 KEY = bytes(32)
@@ -109,6 +110,54 @@ async def test_after_another_process_has_written_it_is_put_aside(
     async with opened(rest, company_id, journal) as auth:
         assert await version(auth) == "another"
     assert raised.value.path.exists()
+
+
+OLD_WRITES: dict[str, list[list[Any]]] = {
+    "a value": [["set", {"session": {"1.0": {"by": "old"}}}]],
+    "only a deletion": [["set", {"session": {"9.9": None}}]],
+    "creds": [["count", 31]],
+}
+
+
+@pytest.mark.parametrize(
+    ("writes", "lease"), [("a value", ("lease",)), *((writes, ()) for writes in OLD_WRITES)]
+)
+async def test_after_a_client_of_02_has_written_it_is_put_aside(
+    stack: Stack, rest: Rest, company_id: str, journal: Journal, db: psycopg.Connection[Any],
+    released: StartReleased, writes: str, lease: tuple[str, ...],
+) -> None:  # fmt: skip
+    async with killed_while_writing(stack, company_id, journal):
+        expire(db, company_id)
+        old = await released(*lease)
+        assert await old.answer() == "open 0.2.0"
+        for command in OLD_WRITES[writes]:
+            assert await old(*command) is None
+        await old("close")
+    before = rows(db, company_id)
+    with pytest.raises(JournalError, match="another process has owned or written"):
+        await opened(rest, company_id, journal)
+    assert rows(db, company_id) == before
+
+
+async def test_what_a_client_of_02_wrote_before_the_journal_began_is_no_obstacle(
+    stack: Stack, rest: Rest, company_id: str, journal: Journal, released: StartReleased
+) -> None:
+    old = await released()
+    assert await old.answer() == "open 0.2.0"
+    assert await old("set", {"session": {"1.0": {"by": "old"}}}) is None
+    await old("close")
+    async with killed_while_writing(stack, company_id, journal):
+        pass
+    async with opened(rest, company_id, journal) as auth:
+        assert await version(auth) == "v2"
+
+
+def rows(db: psycopg.Connection[Any], company_id: str) -> list[Any]:
+    return db.execute(
+        "select key_id, value from whatsapp_keys where company_id = %s union all "
+        "select '', creds from whatsapp_auth where company_id = %s order by 1",
+        [company_id] * 2,
+    ).fetchall()
 
 
 async def test_a_journal_without_a_lease_is_refused(

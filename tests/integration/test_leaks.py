@@ -214,7 +214,7 @@ async def use_everything(
     heard.tell(
         await restore_backup(deleted.backup, company_id, client=rest, dry_run=True, force=True)
     )
-    heard.tell(str(await read_dashboard(rest, companies=10, now=0.0)))
+    heard.tell(str(await read_dashboard(rest, companies=10)))
     heard.tell(str(await run_cleanup(rest)))
 
     async def factory(company_id: str, auth: AuthState) -> Any:

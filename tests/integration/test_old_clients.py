@@ -2,66 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from devstack import Stack
 from supabase_auth_state import LeaseHeld, LeaseLost, Settings, use_supabase_auth_state
-from tests.integration.conftest import OpenAuth
-
-PROGRAM = Path(__file__).with_name("client_of_02.py")
-WHEEL = PROGRAM.parents[1] / "fixtures" / "releases" / "supabase_auth_state-0.2.0-py3-none-any.whl"
-
-
-class Released:
-    """A process with the released client in it."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    async def answer(self) -> Any:
-        assert self._process.stdout is not None
-        return json.loads(await self._process.stdout.readline())
-
-    async def __call__(self, *command: Any) -> Any:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(command).encode() + b"\n")
-        return await self.answer()
-
-
-StartReleased = Callable[..., Awaitable[Released]]
-
-
-@pytest.fixture
-async def released(stack: Stack, company_id: str) -> AsyncIterator[StartReleased]:
-    """Start clients of version 0.2: `await released("lease")`; their answer to it is not read."""
-    async with AsyncExitStack() as started:
-
-        async def start(*lease: str) -> Released:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", PROGRAM, WHEEL, stack.url, company_id, *lease,
-                env={"SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key},
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-
-            async def end() -> None:
-                if process.returncode is None:
-                    process.kill()
-                await process.wait()
-
-            started.push_async_callback(end)
-            return Released(process)
-
-        yield start
+from tests.integration.conftest import OpenAuth, StartReleased
 
 
 async def test_a_lease_of_one_is_a_lease_for_the_other(

@@ -87,7 +87,7 @@ async def test_a_removal_that_was_broken_off_says_where_every_file_is(
         unlink(path, **options)
 
     monkeypatch.setattr(Path, "unlink", break_off)
-    with pytest.raises(FolderError, match="cannot remove .*Operation not permitted"):
+    with pytest.raises(FolderError, match=r"cannot remove .*Operation not permitted"):
         await purge_files(folder, company_id, client=rest, yes=True)
     monkeypatch.undo()
     assert removed[0] == "creds.json"

@@ -139,7 +139,7 @@ async def test_reading_works_from_a_database_that_only_reads(
 async def test_the_default_of_the_database_does_not_stop_what_comes_by_postgrest(
     own_stack: LocalStack, auth: AuthState
 ) -> None:
-    setting = 'alter database postgres {} default_transaction_read_only {}'
+    setting = "alter database postgres {} default_transaction_read_only {}"
     chaos = Chaos(own_stack, random.Random(0))
     await chaos.execute(setting.format("set", "= on"))
     try:

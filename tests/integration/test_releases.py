@@ -56,6 +56,9 @@ def test_workflows_run_the_commands_that_developers_run() -> None:
     assert {"test", "packages", "notes", "dist"} <= called
     assert called - {"test against it"} <= targets
     assert "- run: .ci/run" in text
+    audit = (WORKFLOWS / "audit.yml").read_text()
+    for line in ("- run: make audit", "- cron: ", "**/package-lock.json"):
+        assert line in audit
     assert "supabase start" in text
 
 

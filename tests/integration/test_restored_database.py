@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import subprocess
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ from supabase_auth_state import (
 )
 from supabase_auth_state.cli.top import read_dashboard
 from supabase_auth_state.doctor.doctor import diagnose
+from supabase_auth_state.operations.statistics import recount
 from supabase_auth_state.types import KeyRef
 
 SESSION = "15550100001.0"
@@ -42,7 +45,7 @@ def own_stack() -> Iterator[LocalStack]:
 @pytest.fixture
 async def rest(own_stack: LocalStack) -> AsyncIterator[Rest]:
     opened = open_rest(
-        Settings(own_stack.url, own_stack.service_role_key, timeout=10, give_up_after=10)
+        Settings(own_stack.url, own_stack.service_role_key, timeout=60, give_up_after=60)
     )
     yield opened
     await opened.close()
@@ -72,6 +75,71 @@ class Backup:
         shutil.rmtree(self._stack.postgres.data)
         subprocess.run(["cp", "-a", str(self._copy), str(self._stack.postgres.data)], check=True)
         self._stack.postgres.start()
+
+
+class OnlineBackup:
+    """A base backup that is taken while the server works, and recovered to a named moment.
+
+    By the low-level interface of PostgreSQL: start, copy the files, stop, keep the write-ahead log.
+    """
+
+    def __init__(self, stack: LocalStack, folder: Path) -> None:
+        self._stack = stack
+        self._copy = folder / "base"
+
+    def take(self) -> None:
+        """Copy the directory, without the log, while clients write."""
+        data = self._stack.postgres.data
+        with self._stack.cluster.superuser(self._stack.database) as db:
+            # In the place of an archive: no part of the log is removed any more.
+            db.execute("alter system set wal_keep_size = '10GB'")
+            db.execute("select pg_reload_conf()")
+            db.execute("select pg_backup_start('base', fast => true)")
+            # Files come and go meanwhile, and that is no error: 1 says that some have gone.
+            copied = subprocess.run(["cp", "-a", str(data), str(self._copy)], check=False)
+            assert copied.returncode in {0, 1}
+            [label] = db.execute(
+                "select labelfile from pg_backup_stop(wait_for_archive => false)"
+            ).fetchall()
+        for path in [*self._log(self._copy), *self._copy.glob("postmaster.*")]:
+            path.unlink()
+        self._file("backup_label").write_text(label[0])
+
+    def name(self, moment: str) -> None:
+        """Give this moment a name."""
+        with self._stack.cluster.superuser(self._stack.database) as db:
+            db.execute("select pg_create_restore_point(%s)", [moment])
+
+    def restore(self, moment: str) -> None:
+        """Put the copy in the directory's place, and replay the log up to a moment."""
+        data = self._stack.postgres.data
+        self._stack.postgres.stop()
+        for path in self._log(data):
+            subprocess.run(["cp", "-a", str(path), str(self._copy / "pg_wal")], check=True)
+        with (self._copy / "postgresql.auto.conf").open("a") as settings:
+            # The log stands where it is looked for when this fails.
+            settings.write(
+                f"restore_command = 'false'\nrecovery_target_name = '{moment}'\n"
+                "recovery_target_action = 'promote'\n"
+            )
+        self._file("recovery.signal")
+        shutil.rmtree(data)
+        subprocess.run(["cp", "-a", str(self._copy), str(data)], check=True)
+        self._stack.postgres.start()
+        with self._stack.cluster.superuser(self._stack.database) as db:
+            while db.execute("select pg_is_in_recovery()").fetchall() == [(True,)]:
+                time.sleep(0.05)
+
+    def _file(self, name: str) -> Path:
+        """Make an empty file of the copy, which PostgreSQL's user may read."""
+        path, owner = self._copy / name, self._copy.stat()
+        path.touch()
+        os.chown(path, owner.st_uid, owner.st_gid)
+        return path
+
+    @staticmethod
+    def _log(data: Path) -> list[Path]:
+        return [path for path in (data / "pg_wal").iterdir() if path.is_file()]
 
 
 @pytest.fixture
@@ -114,9 +182,10 @@ async def test_an_owner_notices_stops_and_saves_what_it_remembers(
     assert report.damaged
     assert report.rolled_back_at is not None
     assert "set back to an earlier moment" in str(report)
+    await recount(rest)
     [shown] = [
         each
-        for each in (await read_dashboard(rest, companies=9, now=0)).companies
+        for each in (await read_dashboard(rest, companies=9)).companies
         if each.company_id == company_id
     ]
     assert shown.rolled_back_at is not None
@@ -174,6 +243,31 @@ async def test_an_owner_whose_token_was_forgotten_and_given_again_writes_nothing
     for auth in (first, second):
         await auth.close()
     assert await stored_version(own_stack, company_id) == "v2"
+
+
+async def test_a_base_backup_of_a_working_server_is_recovered_to_an_earlier_moment(
+    own_stack: LocalStack, rest: Rest, company_id: str, tmp_path: Path
+) -> None:
+    backup = OnlineBackup(own_stack, tmp_path)
+    auth: AuthState = await opened(rest, company_id)
+    taking = asyncio.ensure_future(asyncio.to_thread(backup.take))
+    number = 0
+    while not taking.done():
+        number += 1
+        await auth.keys.set(session(number))
+    await taking
+    await auth.keys.set(session(number + 1))
+    await asyncio.to_thread(backup.name, "before")
+    await auth.keys.set(session(number + 2))
+    await asyncio.to_thread(backup.restore, "before")
+
+    with pytest.raises(StateRolledBack):
+        await auth.keys.set(session(number + 3))
+    # After the backup and before the restore point: the log was replayed so far and no further.
+    assert await stored_version(own_stack, company_id) == f"v{number + 1}"
+    assert await auth.save_remembered(tmp_path / "saved") == 1
+    await auth.close()
+    assert (await diagnose(rest, company_id)).rolled_back_at is not None
 
 
 async def stored_version(stack: LocalStack, company_id: str) -> str:

@@ -35,10 +35,11 @@ OVERVIEW = {
     "keys": {"rows": 7, "bytes": 700, "by_type": {}},
     "storage": {"auth": TABLE, "keys": TABLE, "database": 50},
 }
-PAGE = {"companies": [{"company_id": "7", "rows": 7, "bytes": 700, "expired": 0}], "after": None}
+COMPANY = {"company_id": "7", "rows": 7, "bytes": 700, "expired": 0}
+PAGE = {"companies": [{**COMPANY, "pause": None}], "after": None}
 STATS = {
     "time": 20.0, "counted_at": 10.0, "every_company_counted_at": 5.0, "companies": 1, "rows": 7,
-    "bytes": 700, "expired": 0, "by_type": {}, "by_company": PAGE["companies"],
+    "bytes": 700, "expired": 0, "by_type": {}, "by_company": [COMPANY],
     "tables": {"public.whatsapp_auth": 14, "public.whatsapp_keys": 14}, "database_bytes": 50,
 }  # fmt: skip
 

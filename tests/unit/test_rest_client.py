@@ -115,7 +115,8 @@ async def test_a_refusal_is_an_error_of_its_own_and_is_not_repeated(
 PASSING = [
     answer(500, "57014"), answer(500, "40P01"), answer(503, "PGRST000"), answer(504, "PGRST003"),
     answer(500, "53300"), answer(400, "40001"),
-    answer(400, "0A000", "cannot set transaction read-write mode during recovery"), httpx.Response(502, html="<h1>Bad Gateway</h1>"),
+    answer(400, "0A000", "cannot set transaction read-write mode during recovery"),
+    httpx.Response(502, html="<h1>Bad Gateway</h1>"),
     httpx.Response(520), httpx.Response(544), answer(429), httpx.ConnectError("refused"),
     httpx.ConnectTimeout("slow"), httpx.ReadTimeout("slow"), httpx.ReadError("reset"),
     httpx.RemoteProtocolError("Server disconnected"), httpx.PoolTimeout("busy"),

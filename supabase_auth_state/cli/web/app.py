@@ -22,10 +22,13 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from supabase_auth_state.cli.leases import refuse_closed
 from supabase_auth_state.cli.tables import human_bytes, human_duration
 from supabase_auth_state.config import check_company_id
 from supabase_auth_state.doctor.doctor import diagnose
 from supabase_auth_state.errors import (
+    ARRIVING,
+    MOVED,
     CompanyNotFound,
     ConfigurationError,
     SchemaMissing,
@@ -258,6 +261,8 @@ class _Pages:
         if action == "restore":
             version = str(whole(version))
         lease = await self._looking.about("whatsapp_lease_status", company_id)
+        if action == "release":
+            refuse_closed(lease)
         until = None if lease["owner"] is None else seconds(lease["expires_at"])
         return self._page(
             "ask.html",
@@ -275,11 +280,14 @@ class _Pages:
         action = done = form.get("action")
         if action == "release":
             token = whole(form.get("token", ""))
+            refuse_closed(await self._rest.about("whatsapp_lease_status", company_id))
             # The lease that was shown, so that one acquired since is left alone.
-            was_it = await self._rest.rpc(
+            await self._rest.rpc(
                 "release_whatsapp_lease", {"p_company_id": company_id, "p_token": token}
             )
-            if not was_it:
+            # Not by the result of the call: one that was sent again had nothing left to do.
+            after = await self._rest.about("whatsapp_lease_status", company_id)
+            if after["owner"] is not None:
                 done = "changed"
         elif action == "quarantine":
             await delete_company(
@@ -403,6 +411,7 @@ class _Pages:
             every=self._dashboard.every,
             here=name.partition(".")[0],
             may_expire=_MAY_EXPIRE,
+            marks=(ARRIVING, MOVED),
         )
         return HTMLResponse(text, status)
 
