@@ -59,6 +59,11 @@ class Document:
         """The JSON value as the row holds it."""
         return self.json if self.sealed is None else self.sealed
 
+    @property
+    def stored_text(self) -> bytes:
+        """The JSON text of that value, as `text`."""
+        return orjson.dumps(self.stored, option=orjson.OPT_SORT_KEYS)
+
 
 Documents = Mapping[KeyRef, Document]
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import supabase_auth_state
 from devstack.binaries import DevstackError
@@ -59,6 +60,33 @@ def test_workflows_run_the_commands_that_developers_run() -> None:
     for line in ("- run: make audit", "- cron: ", "**/package-lock.json"):
         assert line in audit
     assert "supabase start" in text
+
+
+def test_actions_are_pinned_by_commit_each_by_one() -> None:
+    used = [
+        match.groups()
+        for path in sorted(WORKFLOWS.glob("*.yml"))
+        for match in re.finditer(
+            r"uses: (\S+)@(\S+)(?: # (v[\d.]+))?$", path.read_text(), re.MULTILINE
+        )
+    ]
+    text = "".join(path.read_text() for path in WORKFLOWS.glob("*.yml"))
+    assert len(used) == text.count("uses: ") > 8
+    for name, commit, version in used:
+        assert re.fullmatch("[0-9a-f]{40}", commit), f"{name}@{commit}"
+        assert version is not None, name
+    assert len({name for name, _, _ in used}) == len(set(used))
+
+
+def test_hooks_of_pre_commit_are_the_linters_of_make_lint_and_download_nothing() -> None:
+    config = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())
+    (repo,) = config["repos"]
+    assert repo["repo"] == "local"
+    assert {hook["language"] for hook in repo["hooks"]} == {"system"}
+    hooks = {Path(hook["entry"].split()[0]).name for hook in repo["hooks"]}
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    assert hooks == {Path(line.split()[0]).name for line in recipe[1].splitlines()}
 
 
 def test_publishing_is_trusted_attested_and_needs_no_secret() -> None:
