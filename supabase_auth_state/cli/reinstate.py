@@ -53,7 +53,8 @@ class _Reinstated:
         if self._pause is None:
             return f"{company} was not left alone by any pool"
         code, reason, by = (self._pause[name] for name in ("code", "reason", "noted_by"))
-        said = f"{company} is reinstated; it was left alone after {code}, {reason} (noted by {by})"
+        what = f"{code}, {reason}" if code else reason
+        said = f"{company} is reinstated; it was left alone after {what} (noted by {by})"
         if not self._pause["logged_out"]:
             return said
         return (

@@ -119,6 +119,9 @@ _KNOWN = {
 LOGGED_OUT = 401
 """After this code WhatsApp does not know the device any more; 403 and 406 may be taken back."""
 
+NO_CODE = 0
+"""Stands in the database for an end without a code: that of a database that was set back."""
+
 ROLLED_BACK = End(
     None,
     "the database was set back to an earlier moment",
@@ -161,14 +164,15 @@ def noted_end(code: int, reason: str, noted_by: str, *, for_good: bool) -> End:
     """Return the end that another pool has noted.
 
     Args:
-        code: its status code.
+        code: its status code, or `NO_CODE`.
         reason: its meaning, in a few words.
         noted_by: which process has noted it.
         for_good: whether the company is left alone until it is reinstated.
     """
-    advice = _KNOWN[code].advice if code in _KNOWN else ""
+    known = ROLLED_BACK if code == NO_CODE else _KNOWN.get(code)
+    advice = "" if known is None else known.advice
     reaction = Reaction.QUARANTINE if for_good else Reaction.YIELD
-    return End(code, f"{reason}, as {noted_by} has noted", reaction, advice or _LOOK)
+    return End(code or None, f"{reason}, as {noted_by} has noted", reaction, advice or _LOOK)
 
 
 def describe(error: BaseException) -> str:

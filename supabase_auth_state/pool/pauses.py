@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .ends import LOGGED_OUT, End, noted_end
+from .ends import LOGGED_OUT, NO_CODE, End, noted_end
 
 if TYPE_CHECKING:
     from supabase_auth_state.auth_state.database import AuthState
@@ -51,7 +51,7 @@ class SharedPauses:
             "note_whatsapp_pause",
             company_id,
             {
-                "p_code": pause.end.code,
+                "p_code": pause.end.code or NO_CODE,
                 "p_reason": pause.end.reason,
                 "p_seconds": pause.seconds,
                 "p_noted_by": self._noted_by,

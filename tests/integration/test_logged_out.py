@@ -30,6 +30,7 @@ from supabase_auth_state import (
 from supabase_auth_state.errors import WriteRefused
 from supabase_auth_state.pool.pauses import SharedPauses, reinstate_company
 
+from . import what_shows
 from .conftest import OpenAuth
 
 KEYS: Any = {
@@ -82,7 +83,11 @@ async def logged_out(pool: SessionPool[Device], company_id: str, code: int = 401
 
 
 async def test_a_logged_out_company_is_read_by_no_client_and_comes_back_whole(
-    pool: SessionPool[Device], rest: Rest, db: psycopg.Connection[Any], company_id: str
+    pool: SessionPool[Device],
+    rest: Rest,
+    db: psycopg.Connection[Any],
+    company_id: str,
+    tmp_path: Path,
 ) -> None:
     auth = await logged_out(pool, company_id, 403)
     before = stored(db, company_id)
@@ -105,6 +110,9 @@ async def test_a_logged_out_company_is_read_by_no_client_and_comes_back_whole(
                 await other.get(company_id)
         assert other.status_of(company_id).status == "quarantined"
     assert stored(db, company_id) == []
+
+    page = (await what_shows.pages(rest, company_id, tmp_path))[f"/company?id={company_id}"]
+    assert "Logged out by WhatsApp" in page
 
     await restore_version(company_id, client=rest)
     assert sorted(map(str, stored(db, company_id)))[1:] == sorted(map(str, before))[1:]

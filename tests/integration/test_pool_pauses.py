@@ -19,6 +19,7 @@ from supabase_auth_state import (
     Rest,
     SessionBackoff,
     SessionPool,
+    StateRolledBack,
     StoreError,
 )
 from supabase_auth_state.cli.console import Console
@@ -228,3 +229,18 @@ async def test_a_database_that_does_not_answer_is_no_leave_to_connect(
         with pytest.raises(StoreError, match="no answer"):
             await each.get(company_id)
     assert connections.made == [company_id]
+
+
+async def test_a_restored_database_is_no_reason_for_another_machine_to_connect(
+    machine: Start, connections: Connections, db: psycopg.Connection[Any], company_id: str
+) -> None:
+    first = machine()
+    await first.get(company_id)
+    first.report(company_id, StateRolledBack(company_id))
+    await first.close(company_id)
+    other = machine()
+    with pytest.raises(CompanyQuarantined, match="set back"):
+        await other.get(company_id)
+    assert connections.made == [company_id]
+    await other.reinstate(company_id)
+    await other.get(company_id)

@@ -65,8 +65,9 @@ async def alerts(rest: Rest, folder: Path) -> list[str]:
 
 async def pages(rest: Rest, company_id: str, folder: Path) -> dict[str, str]:
     """Every page of the dashboard, with its headers."""
-    alerts_of = alert_config(folder)
-    dashboard = Dashboard(rest, rest, Access(), alerts_of, str(folder / "kept"), "p.test")
+    dashboard = Dashboard(
+        rest, rest, Access(), alert_config(folder), str(folder / "kept"), "p.test"
+    )
     paths = [
         "/", "/companies", f"/companies?search={company_id}", f"/company?id={company_id}",
         f"/company?id={company_id}&doctor=1", f"/company/ask?id={company_id}&action=quarantine",
