@@ -40,7 +40,7 @@ def own_stack() -> Iterator[LocalStack]:
 @pytest.fixture
 async def rest(own_stack: LocalStack) -> AsyncIterator[Rest]:
     key = own_stack.service_role_key
-    opened = open_rest(Settings(own_stack.url, key, timeout=10, give_up_after=1))
+    opened = open_rest(Settings(own_stack.url, key, timeout=5, give_up_after=1))
     yield opened
     await opened.close()
 
