@@ -88,8 +88,10 @@ class NodeProcess:
             waiting = self._waiting.get(answer["id"])
             if waiting is not None and not waiting.done():
                 waiting.set_result(answer)
+        code = await self._process.wait()
         for waiting in list(self._waiting.values()):
-            waiting.cancel()
+            if not waiting.done():
+                waiting.set_exception(RuntimeError(f"the process in Node ended with {code}"))
 
 
 def _translated(answer: asyncio.Future[Any], company_id: str) -> asyncio.Future[Any]:
