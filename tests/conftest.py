@@ -88,6 +88,9 @@ def pytest_configure(config: pytest.Config) -> None:
     taken = {name: os.environ.pop(name) for name in ours}
     config.stash[_ENVIRONMENT] = getattr(config, "workerinput", {}).get("environment", taken)
     os.environ.pop("USE_DATABASE_AUTH_STATE", None)
+    for size in ("COLUMNS", "LINES"):
+        # That of the terminal of the process that has started the workers: readline sets them.
+        os.environ.pop(size, None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # So it is in the background of a shell, and programs started by tests would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -101,7 +101,7 @@ def environment(python: Python) -> Path:
         )
         constraints = ["-c", "constraints.txt"] if python.feature >= CONSTRAINED else []
         pip = [sys.executable, "-m", "pip", "--python", program, "--disable-pip-version-check"]
-        install = ["install", "--quiet", "--no-compile", *constraints, "-e", ".[test]"]
+        install = ["install", "--quiet", "--no-compile", *constraints, "-e", ".[test,dashboard]"]
         subprocess.run([*pip, *install], check=True, cwd=PROJECT)
         installed.write_text(fingerprint())
     return program

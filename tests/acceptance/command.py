@@ -25,7 +25,7 @@ from typing import Any
 COMMAND = Path(sys.executable).with_name("supabase-auth-state")
 TIMEOUT = 120
 # What the terminal of the tests is like says nothing of the one that a command is given.
-_OF_A_TERMINAL = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"}
+_OF_A_TERMINAL = {"NO_COLOR", "FORCE_COLOR"}
 
 # To import the client takes five times as long as most commands take.
 FORKS = multiprocessing.get_context("forkserver")
