@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .bufferjson import Malformed, has_surrogates
 from .json_text import dump_json
 from .shapes import SENDER_KEY_STATES, Evidence
 
@@ -23,11 +24,15 @@ def sender_key_of(states: list[Any]) -> bytes:
         states: the JSON value; bytes in it may have any form that `read_damaged` reads.
 
     Raises:
-        Malformed: it is not such a list, or bytes in it cannot be read for certain.
+        Malformed: it is not such a list, bytes in it cannot be read for certain, or text in it is
+            none.
     """
     states = SENDER_KEY_STATES.read(states, Evidence())
     SENDER_KEY_STATES.check(states)
-    return dump_json(_with_arrays(states)).encode()
+    text = dump_json(_with_arrays(states))
+    if has_surrogates(text):
+        raise Malformed("contains half a surrogate pair, which is not text")
+    return text.encode()
 
 
 def _with_arrays(value: Any) -> Any:

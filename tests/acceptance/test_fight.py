@@ -18,8 +18,8 @@ from tests.acceptance.fight.audit import KEY, Audit
 from tests.acceptance.fight.history import Ack, Change, Write, problems
 from tests.length import LENGTH
 
-FIGHTERS = 5
-COMPANIES = 12
+FIGHTERS = 4
+COMPANIES = 8
 ROUNDS = round(LENGTH)
 BEGIN_WITHIN = 120
 

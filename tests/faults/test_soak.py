@@ -14,7 +14,7 @@ from soak.figures import FIGURES, Sample, judge, table
 from soak.traffic import REFILL, Client, rate
 from tests.length import LENGTH
 
-DAY = 10.0 * LENGTH
+DAY = 6.0 * LENGTH
 """Seconds."""
 DATABASE = {"table": 1, "index": 1, "rows": 1, "writers": 1, "dead": 0, "connections": 1}
 

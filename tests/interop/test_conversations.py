@@ -22,7 +22,7 @@ from tests.length import LENGTH
 SEED = os.environ.get("CONVERSATION_SEED") or str(random.SystemRandom().randrange(10**6))
 """Set the variable to repeat a run. The keys of the clients are new each time all the same."""
 
-TALKS = round(60 * LENGTH)
+TALKS = round(30 * LENGTH)
 ROUNDS = 6
 MOST_STEPS = 4
 RESTARTS = 0.3

@@ -24,7 +24,7 @@ from tests.interop.node import NodePeer
 from tests.interop.python_peer import PythonPeer, WAeysParty
 from tests.length import LENGTH
 
-TURNS = round(4 * LENGTH)
+TURNS = round(2 * LENGTH)
 
 
 @asynccontextmanager

@@ -121,6 +121,19 @@ def test_what_is_not_whole_is_a_problem_with_its_place(
     assert len(found.keys) >= len(read_folder(FOLDER).keys) - 1
 
 
+def test_a_sender_key_with_half_a_character_is_a_problem_with_its_place(
+    tmp_path: Path, content: dict[str, Any]
+) -> None:
+    key_id, states = next(
+        (i, each) for i, each in content["keys"]["senderKeys"].items() if type(each) is list
+    )
+    states[0]["senderKeyId"] = "\ud800"
+    found = read(tmp_path, content)
+    assert found.problems == [
+        (f"keys.senderKeys.{key_id}", "contains half a surrogate pair, which is not text")
+    ]
+
+
 def test_keys_that_cannot_be_read_are_known_as_broken(
     tmp_path: Path, content: dict[str, Any]
 ) -> None:
