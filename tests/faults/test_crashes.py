@@ -34,7 +34,7 @@ def run(stack: Stack, *argv: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_after_a_crash_nothing_is_half_and_a_second_run_finishes(stack: Stack) -> None:
-    done = run(stack, "-m", "faults.crashes", "--every", "15")
+    done = run(stack, "-m", "faults.crashes", "--every", "9")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 violations" in done.stdout
     killed = {found["command"]: int(found["killed"]) for found in POINTS.finditer(done.stdout)}
