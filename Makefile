@@ -31,7 +31,7 @@ test: setup ## Run every test against real servers, on all cores; ARGS="-k lease
 	$(BIN)/pytest -n auto $(ARGS)
 
 .PHONY: matrix
-matrix: setup ## Run the unit tests on the oldest and the newest Python and other event loops; ARGS="--all" on all
+matrix: setup ## Run the unit tests on the newest Python and other event loops; ARGS="--all" on every Python
 	$(BIN)/python -m tests.matrix $(ARGS)
 
 .PHONY: pgtap

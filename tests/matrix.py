@@ -3,9 +3,9 @@
     python -m tests.matrix [--prepare] [--all]
 
 Pythons are looked for in PATH and among those of pyenv. Each but this one gets an environment in
-`.devstack/matrix`; `--prepare` makes these and runs nothing. Without `--all` it is the oldest, this
-one and the newest, and only the newest runs what needs no event loop, because CI has a quarter of
-an hour. Fails when a test does, and when fewer than two Pythons are here.
+`.devstack/matrix`; `--prepare` makes these and runs nothing. Without `--all` it is this one and the
+newest, and only the newest runs what needs no event loop, because CI has a quarter of an hour.
+Fails when a test does, and when fewer than two Pythons are here.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def main() -> int:
     every = "--all" in sys.argv
     if not every:
         mine = [python for python in found if python.program == Path(sys.executable)]
-        found = sorted({found[0], *mine, found[-1]})
+        found = sorted({*mine, found[-1]})
     if "--prepare" in sys.argv:
         for python in found:
             environment(python)

@@ -76,8 +76,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Terminal]
         opened[0].close()
 
 
-def drawing_threads() -> int:
-    return sum(type(each).__name__ == "_RefreshThread" for each in threading.enumerate())
+def drawing_threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if type(each).__name__ == "_RefreshThread"]
 
 
 def lines_of(shown: Terminal) -> list[str]:
@@ -92,11 +92,12 @@ async def test_a_progress_is_not_drawn_while_a_question_waits_for_its_answer(
     console = Console(json=False)
     with console.progress("7") as progress:
         progress("writing", 1, 2)
-        assert drawing_threads() == 1
+        (drawing,) = drawing_threads()
         asked = asyncio.ensure_future(console.ask("go on with [red]x? [y/N]"))
         await asyncio.to_thread(shown.until, "[y/N] ")
-        # What draws the progress ten times a second has ended.
-        assert drawing_threads() == 0
+        # What draws the progress ten times a second is told to end before the question is asked.
+        await asyncio.to_thread(drawing.join, 30)
+        assert drawing_threads() == []
         shown.type("y\n")
         assert await asked == "y"
         progress("writing", 2, 2)
