@@ -170,6 +170,11 @@ class Console:
                 loop.remove_reader(sys.stdin)
             return sys.stdin.readline().strip()
 
+    async def confirm(self, question: str) -> bool | None:
+        """Return whether a person says yes, or None where no person can be asked."""
+        typed = await self.ask(f"{question} [y/N]")
+        return None if typed is None else typed.lower() in {"y", "yes"}
+
     def _print(
         self, stream: TextIO | None, text: str, *, end: str = "\n", highlight: bool = True
     ) -> None:

@@ -102,8 +102,7 @@ def refuse_closed(lease: Mapping[str, Any]) -> None:
 
 
 async def _confirmed(lease: Mapping[str, Any], console: Console) -> bool:
-    typed = await console.ask(f"{LeaseStatus(lease)}. End this lease? [y/N]")
-    return typed is not None and typed.lower() in {"y", "yes"}
+    return bool(await console.confirm(f"{LeaseStatus(lease)}. End this lease?"))
 
 
 class LeaseStatus:

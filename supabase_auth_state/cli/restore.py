@@ -136,12 +136,12 @@ async def _confirmed(company_id: str, version: Version, console: Console) -> boo
     Raises:
         ConfigurationError: there is no terminal to ask at.
     """
-    typed = await console.ask(
-        f"restore version {version.version} of company {company_id!r} ({version.contents})? [y/N]"
+    confirmed = await console.confirm(
+        f"restore version {version.version} of company {company_id!r} ({version.contents})?"
     )
-    if typed is None:
+    if confirmed is None:
         raise ConfigurationError("--yes is needed where restore cannot ask at a terminal")
-    return typed.lower() in {"y", "yes"}
+    return confirmed
 
 
 def _moment(seconds: float | None) -> str:

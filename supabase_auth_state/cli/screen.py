@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.highlighter import RegexHighlighter
@@ -20,9 +20,6 @@ from rich.text import Text
 from rich.theme import Theme
 
 from .tables import Page, Table, human_duration, printable
-
-if TYPE_CHECKING:
-    pass
 
 _THEME = Theme(
     {

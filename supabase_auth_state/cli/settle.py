@@ -65,13 +65,13 @@ async def _confirmed(company_id: str, reported_at: str, console: Console) -> boo
         ConfigurationError: there is no terminal to ask at.
     """
     report = _Settled(company_id, reported_at, settled=False)
-    typed = await console.ask(f"{report}. Is it dealt with? [y/N]")
-    if typed is None:
+    confirmed = await console.confirm(f"{report}. Is it dealt with?")
+    if confirmed is None:
         raise ConfigurationError(
             f"{report}; --yes is needed where settle cannot ask at a terminal, once it is dealt "
             "with: see settle --help"
         )
-    return typed.lower() in {"y", "yes"}
+    return confirmed
 
 
 class _Settled:

@@ -48,7 +48,7 @@ from supabase_auth_state.transfer.history import read_history, restore_version
 
 from .access import COOKIE, HEADERS, Access
 from .asked import after_as_text, after_of, company_of, form_of, number_between, search_of, whole
-from .charts import Bar, growth_chart, lease_bars, size_bars, type_bars
+from .charts import Bar, growth_chart, largest_types, lease_bars, size_bars, type_bars
 
 log = logging.getLogger("supabase_auth_state")
 
@@ -442,4 +442,4 @@ def _day(seconds_since_1970: float) -> str:
 def _largest(
     by_type: Mapping[str, statistics.TypeCount],
 ) -> list[tuple[str, statistics.TypeCount]]:
-    return sorted(by_type.items(), key=lambda item: (-item[1]["bytes"], item[0]))[:2]
+    return largest_types(by_type)[:2]

@@ -120,9 +120,14 @@ def _height(value: float, top: float) -> float:
     return HEIGHT - value / top * HEIGHT
 
 
+def largest_types(by_type: Mapping[str, TypeCount]) -> list[tuple[str, TypeCount]]:
+    """Return the key types, the largest first."""
+    return sorted(by_type.items(), key=lambda item: (-item[1]["bytes"], item[0]))
+
+
 def type_bars(by_type: Mapping[str, TypeCount]) -> list[Bar]:
     """Return a bar for each key type, the largest first; the small ones are one bar."""
-    ordered = sorted(by_type.items(), key=lambda item: (-item[1]["bytes"], item[0]))
+    ordered = largest_types(by_type)
     shown = [(name, found["bytes"], found["rows"]) for name, found in ordered[:_MOST_BARS]]
     rest = [found for _, found in ordered[_MOST_BARS:]]
     if rest:
