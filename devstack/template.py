@@ -33,10 +33,7 @@ SINGLE_OPTIONS = ("-c", "exit_on_error=on", "-c", "fsync=off", "-c", "log_min_me
 def copy_template(package: Path, run_dir: Path, account: Account) -> Path:
     """Put a fresh cluster, owned by `account`, into `run_dir` and give its data directory."""
     template = _cache_dir(run_dir.parent) / f"cluster-{_fingerprint(package, account)}"
-    with locked(template.with_suffix(".lock")):
-        if not template.exists():
-            _build(package, run_dir, account, template)
-    return _copied(template, run_dir)
+    return _copied(template, run_dir, lambda: _build(package, run_dir, account, template))
 
 
 def copy_migrated(
@@ -55,16 +52,20 @@ def copy_migrated(
     """
     cache = _cache_dir(run_dir.parent)
     template = cache / f"migrated-{_fingerprint(package, account, *_migration_files())}"
+
+    def build() -> None:
+        for outdated in cache.glob("migrated-*[!k]"):  # no .lock
+            shutil.rmtree(outdated, ignore_errors=True)
+        with migrate() as data:
+            _install(data, template)
+
+    return _copied(template, run_dir, build)
+
+
+def _copied(template: Path, run_dir: Path, build: Callable[[], None]) -> Path:
     with locked(template.with_suffix(".lock")):
         if not template.exists():
-            for outdated in cache.glob("migrated-*[!k]"):  # no .lock
-                shutil.rmtree(outdated, ignore_errors=True)
-            with migrate() as data:
-                _install(data, template)
-    return _copied(template, run_dir)
-
-
-def _copied(template: Path, run_dir: Path) -> Path:
+            build()
     data = run_dir / "data"
     _copy(template, data)
     return data

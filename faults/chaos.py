@@ -58,8 +58,7 @@ class Chaos:
     async def prepare(self) -> None:
         """Let PostgREST call a function before each request, once in the life of a stack."""
         await self.execute(_PREPARE)
-        await asyncio.to_thread(self._stack.postgrest.stop)
-        await asyncio.to_thread(self._stack.postgrest.start)
+        await asyncio.to_thread(self._stack.reload_schema)
 
     async def kill_postgrest(self) -> None:
         """End PostgREST as a crash would, and start it again."""

@@ -11,14 +11,12 @@ from typing import Any, TypeAlias
 
 from devstack import Stack
 from supabase_auth_state import Settings, open_rest
-from supabase_auth_state.codec.sealing import Sealing
-from supabase_auth_state.config.encryption import NO_KEYS, parse_keys
 
 from . import actions
 from .proxy import Answer, Exchange, Fault, Landing, Matches, Proxy
 from .recorder import KEYS, Client, History, PythonClient, Recorded
 from .requests import calls, is_any, is_fence, is_lease, is_read, is_write
-from .tables import execute, stored
+from .tables import execute, sealing_of, stored
 
 CLIENTS = 3
 """How many clients a schedule has; the first opens the company before the first step."""
@@ -366,9 +364,8 @@ class _Play:
         for seat in self._seats.values():
             await seat.proxy.quiet()
         company_id = self._history.company_id
-        keys = NO_KEYS if self._encryption is None else parse_keys(self._encryption)
-        found = await stored(self._stack, company_id, Sealing(company_id, keys))
-        self._history.observe(found)
+        sealing = sealing_of(company_id, self._encryption)
+        self._history.observe(await stored(self._stack, company_id, sealing))
 
 
 async def play(

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 
 from devstack import LocalStack
 from supabase_auth_state import Settings, open_rest
-from supabase_auth_state.codec.sealing import Sealing
-from supabase_auth_state.config.encryption import NO_KEYS, parse_keys
 
 from . import actions
 from .chaos import Chaos
@@ -22,7 +20,7 @@ from .node_client import NodeClient, NodeProcess
 from .proxy import Answer, Exchange, Fault, Landing, Proxy
 from .recorder import KEYS, Client, History, PythonClient, Recorded
 from .requests import is_any
-from .tables import execute, plain, stored
+from .tables import execute, plain, sealing_of, stored
 
 _PATIENCE = 1.0
 # After this, nothing that a crashed client has sent may be executed any more.
@@ -287,8 +285,7 @@ class Company:
         node: NodeProcess,
     ) -> None:
         self.history = History(f"storm-{kind.name}-{uuid.uuid4().hex}")
-        keys = NO_KEYS if kind.encryption is None else parse_keys(kind.encryption)
-        self._sealing = Sealing(self.history.company_id, keys)
+        self._sealing = sealing_of(self.history.company_id, kind.encryption)
         self._stack = stack
         self._kind = kind
         self._chance = chance

@@ -10,6 +10,7 @@ import psycopg
 
 from devstack import Stack
 from supabase_auth_state.codec.sealing import Sealing
+from supabase_auth_state.config.encryption import NO_KEYS, parse_keys
 
 from .checker import CREDS, Value
 from .recorder import KEYS, decoded
@@ -36,6 +37,11 @@ async def execute(stack: Stack, query: str, parameters: Sequence[Any]) -> list[A
             if asyncio.get_running_loop().time() > until:
                 raise
         await asyncio.sleep(0.1)
+
+
+def sealing_of(company_id: str, encryption: str | None) -> Sealing:
+    """Return what opens a company's values, by the keys that seal them or None."""
+    return Sealing(company_id, NO_KEYS if encryption is None else parse_keys(encryption))
 
 
 async def stored(stack: Stack, company_id: str, sealing: Sealing) -> dict[str, Value | None]:
