@@ -74,7 +74,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _shares_with_its_module(item: pytest.Item) -> bool:
     info = getattr(item, "_fixtureinfo", None)
     definitions = () if info is None else info.name2fixturedefs.values()
-    return any(each.scope == "module" for found in definitions for each in found)
+    # The last one stands in place of those before it.
+    return any(found[-1].scope == "module" for found in definitions)
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, NewLoop]:
@@ -148,6 +149,13 @@ def local_stack(
         return
     with LocalStack.start(migrate=False) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def project(local_stack: LocalStack) -> Iterator[LocalStack]:
+    """A migrated project for the tests of one module alone."""
+    with local_stack.fresh(migrate=True) as fresh:
+        yield fresh
 
 
 @pytest.fixture

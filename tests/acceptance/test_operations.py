@@ -41,13 +41,6 @@ secret_env = "HOOK_SECRET"
 """
 
 
-@pytest.fixture(scope="module")
-def project(local_stack: LocalStack) -> Iterator[LocalStack]:
-    """A project for this module alone: what is looked at is all of it."""
-    with local_stack.fresh(migrate=True) as stack:
-        yield stack
-
-
 @pytest.fixture
 def db(project: LocalStack) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(project.db_url, autocommit=True) as found:

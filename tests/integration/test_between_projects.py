@@ -152,6 +152,23 @@ STEPS = {
 }
 
 
+async def break_off(
+    company_id: str, step: str, rest: Rest, there: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transfer a company until a step, which fails."""
+
+    async def fail(*_: object) -> None:
+        raise StoreUnavailable("broken off")
+
+    with monkeypatch.context() as broken:
+        for name in STEPS[step]:
+            kind, method = name.split(".")
+            owner = {"CompanyWriter": CompanyWriter, "ClosableCompany": ClosableCompany}[kind]
+            broken.setattr(owner, method, fail)
+        with pytest.raises(StoreUnavailable, match="broken off"):
+            await transfer_company(company_id, to=there, client=rest)
+
+
 @pytest.mark.parametrize("step", STEPS)
 async def test_what_is_broken_off_is_open_in_one_project_at_most_and_is_finished(
     rest: Rest,
@@ -164,16 +181,7 @@ async def test_what_is_broken_off_is_open_in_one_project_at_most_and_is_finished
 ) -> None:
     before = rows(stack, company)
 
-    async def fail(*_: object) -> None:
-        raise StoreUnavailable("broken off")
-
-    with monkeypatch.context() as broken:
-        for name in STEPS[step]:
-            kind, method = name.split(".")
-            owner = {"CompanyWriter": CompanyWriter, "ClosableCompany": ClosableCompany}[kind]
-            broken.setattr(owner, method, fail)
-        with pytest.raises(StoreUnavailable, match="broken off"):
-            await transfer_company(company, to=there, client=rest)
+    await break_off(company, step, rest, there, monkeypatch)
     for lease in (True, False):
         with pytest.raises(CompanyMoved, match="on its way here"):
             await use_supabase_auth_state(company, client=there, lease=lease)
@@ -415,16 +423,7 @@ async def test_a_sealed_company_is_finished_without_keys_although_it_has_changed
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    async def fail(*_: object) -> None:
-        raise StoreUnavailable("broken off")
-
-    with monkeypatch.context() as broken:
-        for name in STEPS[step]:
-            kind, method = name.split(".")
-            owner = {"CompanyWriter": CompanyWriter, "ClosableCompany": ClosableCompany}[kind]
-            broken.setattr(owner, method, fail)
-        with pytest.raises(StoreUnavailable, match="broken off"):
-            await transfer_company(sealed, to=there, client=rest)
+    await break_off(sealed, step, rest, there, monkeypatch)
     assert sealed_with(other, sealed) <= {"k1"}
     if step != "it is not opened":
         client = rest.with_encryption(f"{K2},{K1}")

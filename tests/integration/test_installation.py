@@ -63,12 +63,6 @@ async def test_a_table_that_is_open_to_outsiders(
 # One project, whose settings are changed and put back
 
 
-@pytest.fixture(scope="module")
-def project(local_stack: LocalStack) -> Iterator[LocalStack]:
-    with local_stack.fresh(migrate=True) as stack:
-        yield stack
-
-
 @pytest.fixture
 def db(project: LocalStack) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(project.db_url, autocommit=True) as found:

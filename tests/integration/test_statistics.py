@@ -48,16 +48,9 @@ PLANT = """
 """
 
 
-@pytest.fixture(scope="module")
-def own_stack(local_stack: LocalStack) -> Iterator[LocalStack]:
-    """A project for this module alone, whose rows are counted."""
-    with local_stack.fresh(migrate=True) as stack:
-        yield stack
-
-
 @pytest.fixture
-def db(own_stack: LocalStack) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(own_stack.db_url, autocommit=True) as found:
+def db(project: LocalStack) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(project.db_url, autocommit=True) as found:
         found.execute(f"truncate {TABLES}")
         found.execute(
             "update whatsapp_statistics set refreshed_at = '-infinity', recounted_at = null, "
@@ -69,8 +62,8 @@ def db(own_stack: LocalStack) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture
-async def rest(own_stack: LocalStack, db: Any) -> AsyncIterator[Rest]:
-    found = open_rest(Settings(url=own_stack.url, key=own_stack.service_role_key))
+async def rest(project: LocalStack, db: Any) -> AsyncIterator[Rest]:
+    found = open_rest(Settings(url=project.url, key=project.service_role_key))
     yield found
     await found.close()
 
@@ -153,7 +146,7 @@ async def test_the_first_refreshes_count_everything_a_part_at_a_time(rest: Rest,
 
 
 async def test_refreshes_and_counts_at_the_same_time_stay_exact(
-    rest: Rest, db: Any, own_stack: LocalStack
+    rest: Rest, db: Any, project: LocalStack
 ) -> None:
     plant(db, 6, 5)
 
@@ -273,10 +266,10 @@ async def test_what_is_the_matter_with_a_company_is_beside_its_counts(
     db.execute("delete from whatsapp_pauses")
 
 
-async def test_an_older_schema_is_named(rest: Rest, own_stack: LocalStack, db: Any) -> None:
+async def test_an_older_schema_is_named(rest: Rest, project: LocalStack, db: Any) -> None:
     plant(db, 1, 1)
     await statistics.recount(rest)
-    with psycopg.connect(own_stack.db_url, autocommit=True) as admin:
+    with psycopg.connect(project.db_url, autocommit=True) as admin:
         (made,) = admin.execute(
             "select pg_get_functiondef('whatsapp_company_health'::regproc)"
         ).fetchone()  # type: ignore[misc]
