@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +35,14 @@ async def no_task_is_left(no_socket_is_left: None) -> AsyncIterator[None]:
     """Fail when a test leaves a task behind."""
     yield
     assert asyncio.all_tasks() - {asyncio.current_task()} == set()
+
+
+@pytest.fixture
+def fresh_log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Give a log in which no task that an earlier test has left will complain."""
+    gc.collect()
+    caplog.clear()
+    return caplog
 
 
 def open_sockets() -> set[str]:

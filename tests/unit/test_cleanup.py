@@ -283,7 +283,7 @@ async def test_a_short_interval_begins_within_the_interval(time: FakeTime) -> No
 
 
 async def test_outages_are_survived_with_growing_pauses_up_to_the_interval(
-    time: FakeTime, caplog: pytest.LogCaptureFixture
+    time: FakeTime, fresh_log: pytest.LogCaptureFixture
 ) -> None:
     rest: Any = FakeRest(
         StoreUnavailable("no answer"), SchemaMissing("not there"), StoreUnavailable("no answer"), 3
@@ -293,7 +293,7 @@ async def test_outages_are_survived_with_growing_pauses_up_to_the_interval(
         assert pauses == [30.0, 22.5, 45.0, 67.5, 90.0]
         assert worker.last_report is not None
         assert worker.last_report.deleted == 3
-    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
+    assert [record.levelno for record in fresh_log.records] == [logging.WARNING] * 3
 
 
 async def test_a_fault_of_another_kind_is_survived_and_logged_without_its_text(

@@ -79,16 +79,16 @@ def test_what_has_no_display_name_is_left_alone(value: Any) -> None:
 
 
 def test_it_is_said_once_for_a_company_and_without_the_name(
-    caplog: pytest.LogCaptureFixture,
+    fresh_log: pytest.LogCaptureFixture,
 ) -> None:
     for _ in range(3):
         encode_creds(creds(name="secret\ud83d"), company_id="said once")
     encode_creds(creds(name="secret\ud83d"), company_id="said too")
-    said = [record.getMessage() for record in caplog.records]
-    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    said = [record.getMessage() for record in fresh_log.records]
+    assert [record.levelno for record in fresh_log.records] == [logging.WARNING] * 2
     assert "company 'said once'" in said[0]
     assert "company 'said too'" in said[1]
-    assert "secret" not in caplog.text
+    assert "secret" not in fresh_log.text
 
 
 @pytest.fixture

@@ -170,14 +170,14 @@ async def test_what_may_have_been_acquired_is_given_back(
 
 
 async def test_a_wrong_key_is_told_at_once(
-    rest: Rest, project: Project, clock: Clock, caplog: pytest.LogCaptureFixture
+    rest: Rest, project: Project, clock: Clock, fresh_log: pytest.LogCaptureFixture
 ) -> None:
     for route in (project.acquire, project.release):
         route.mock(side_effect=refusing(401))
     with pytest.raises(AccessDenied):
         await acquire_lease(rest, "c")
     assert clock.slept == []
-    assert caplog.records == []
+    assert fresh_log.records == []
 
 
 async def test_a_wrong_address_is_told_at_once(rest: Rest, project: Project, clock: Clock) -> None:

@@ -314,16 +314,14 @@ async def test_a_server_that_answers_byte_by_byte_is_given_up(serving: Any) -> N
 
 
 async def test_a_rest_that_is_dropped_without_close_goes_without_a_word(
-    serving: Any, caplog: pytest.LogCaptureFixture
+    serving: Any, fresh_log: pytest.LogCaptureFixture
 ) -> None:
-    gc.collect()  # what tests before this one have left
-    caplog.clear()
     rest = connected(await serving(answering(ok(b"1"), ok(b"2"))))
     assert await post(rest) == 1
     del rest
     gc.collect()
     await asyncio.sleep(0)
-    assert [record for record in caplog.records if "Unclosed" in record.getMessage()] == []
+    assert [record for record in fresh_log.records if "Unclosed" in record.getMessage()] == []
 
 
 def test_a_client_of_the_callers_serves_one_event_loop() -> None:

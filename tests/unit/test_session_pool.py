@@ -834,13 +834,13 @@ async def test_a_pool_is_refused_after_a_fork(
 
 
 async def test_a_failure_nobody_asked_about_is_logged_once_and_nowhere_else(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, fresh_log: pytest.LogCaptureFixture
 ) -> None:
     pool = world.pool(Factory(OSError("no route")))
     pool.serve(["962302"])
     await idle()
     gc.collect()
-    assert [record.name for record in caplog.records] == ["supabase_auth_state"]
+    assert [record.name for record in fresh_log.records] == ["supabase_auth_state"]
 
 
 async def test_the_log_names_company_reason_and_pause_but_not_a_foreign_errors_text(
