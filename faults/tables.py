@@ -21,7 +21,7 @@ _RESTARTS_WITHIN = 60.0
 async def execute(stack: Stack, query: str, parameters: Sequence[Any]) -> list[Any]:
     """Run a statement as the database's owner and return its rows; it may be run twice.
 
-    Waits for a server that is being restarted.
+    Waits for a server that is being restarted, or is a replica that has not taken over yet.
     """
 
     def run() -> list[Any]:
@@ -33,7 +33,7 @@ async def execute(stack: Stack, query: str, parameters: Sequence[Any]) -> list[A
     while True:
         try:
             return await asyncio.to_thread(run)
-        except psycopg.OperationalError:
+        except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction):
             if asyncio.get_running_loop().time() > until:
                 raise
         await asyncio.sleep(0.1)

@@ -7,10 +7,12 @@ an error of another kind, a value that changes on its way, or an error that quot
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import io
 import json
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -41,8 +43,6 @@ from supabase_auth_state.store.journal import opened, sealed
 from supabase_auth_state.types import KEY_TYPES
 
 Target = Callable[[bytes], None]
-
-_FILE = Path(tempfile.mkdtemp(prefix="fuzz-"), "single-file.json")
 
 SECRET = "planted-secret"  # noqa: S105 - it is searched for
 """Wherever it is in the input, no error may say it."""
@@ -103,11 +103,20 @@ def name_of_file(data: bytes) -> None:
 
 def single_file(data: bytes) -> None:
     """The one file of `useSingleFileAuthState` is read, or refused."""
-    _FILE.write_bytes(data)
+    path = _scratch_file()
+    path.write_bytes(data)
     try:
-        read_single_file(_FILE)
+        read_single_file(path)
     except (FolderError, CodecError, Malformed) as error:
         _says_nothing(error)
+
+
+@cache
+def _scratch_file() -> Path:
+    """Give one file for all inputs, in a folder that is removed when the process ends."""
+    folder = tempfile.mkdtemp(prefix="fuzz-")
+    atexit.register(shutil.rmtree, folder)
+    return Path(folder, "single-file.json")
 
 
 def answer(data: bytes) -> None:

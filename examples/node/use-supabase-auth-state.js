@@ -519,8 +519,10 @@ class Company {
 				await sleep(pause)
 				continue
 			}
-			// PostgREST's errors have a code; a gateway that refuses may have passed the request on.
-			const certain = !passing && attempt === 0 && Boolean(answer.error?.code)
+			// PostgREST's errors have a code; a gateway that refuses may have passed the request on. A database
+			// that only reads may write a moment later, what a network has sent twice.
+			const code = answer.error?.code
+			const certain = !passing && attempt === 0 && Boolean(code) && !READ_ONLY.includes(code)
 			if (commit && !harmlessLate && !certain) await sleep(Math.max(deadline - performance.now(), 0))
 			throw Object.assign(this.#failure(what, answer, passing ? 'UNAVAILABLE' : 'REFUSED'), { certain })
 		}
@@ -597,6 +599,9 @@ class Company {
 		return new AuthStateError(kind ?? code, `${this}: ${what} failed: ${reason}`)
 	}
 }
+
+/** The database only reads: it was set so, or its disk is full. */
+const READ_ONLY = ['25006', '53100']
 
 /** A replica that only reads, and may be about to take over, refuses what PostgREST begins each write with. @param {any} error */
 const isReplica = error => error?.code === '0A000' && /during recovery/.test(error.message)

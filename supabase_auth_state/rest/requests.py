@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import orjson
 
-from supabase_auth_state.errors import ConfigurationError, StoreError, StoreUnavailable
+from supabase_auth_state.errors import (
+    ConfigurationError,
+    ProjectRestricted,
+    StoreError,
+    StoreUnavailable,
+)
 
 from . import backoff
 from .activity import ACTIVITY, event_names, headers_size
@@ -191,8 +196,10 @@ class Sender:
             self.met("retries")
             log.info("%s; attempt %d in %.1f s", failure, attempt + 1, pause, extra=RETRIED)
             await self._timing.sleep(pause)
-        # Certain is a refusal of the only copy by PostgREST itself, whose refusals have a code.
-        certain = attempt == 0 and not isinstance(failure, StoreUnavailable) and failure.code
+        # Certain is a refusal of the only copy by PostgREST itself, whose refusals have a code, and
+        # that any other copy would meet: a database that only reads may write a moment later.
+        passing = isinstance(failure, (StoreUnavailable, ProjectRestricted))
+        certain = attempt == 0 and not passing and failure.code
         if isinstance(failure, StoreUnavailable):
             self.met("given_up")
         if request.commit is not None and not certain and not request.harmless_late:

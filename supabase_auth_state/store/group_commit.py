@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from supabase_auth_state.errors import InvalidRequest
@@ -12,6 +12,24 @@ from supabase_auth_state.rest.activity import ACTIVITY
 
 Ref = tuple[str, str]
 """Type and id of a key: a `KeyRef` as a plain tuple, which is built faster."""
+
+
+@dataclass(eq=False)
+class Outcome:
+    """How a write of keys ended, for the creds that may count them.
+
+    Attributes:
+        ended: whether it is known.
+        error: what the write failed with, or None.
+    """
+
+    ended: bool = False
+    error: BaseException | None = None
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Take note of the first end; what is told later does not count."""
+        if not self.ended:
+            self.ended, self.error = True, error
 
 
 @dataclass
@@ -22,11 +40,16 @@ class Change:
         keys: the values, by type and id.
         creds: the encoded creds, or None when they are not written.
         clear: delete every key of the company, instead of writing.
+        counts: with creds, the writes of keys that they may count: those before them that had not
+            ended when the creds were saved. When one of them fails, the creds fail with it.
+        outcome: how this write ended.
     """
 
     keys: Mapping[Ref, bytes] = field(default_factory=dict)
     creds: bytes | None = None
     clear: bool = False
+    counts: Collection[Outcome] = field(default=(), compare=False)
+    outcome: Outcome = field(default_factory=Outcome, compare=False)
 
     @property
     def size(self) -> int:
@@ -46,11 +69,10 @@ class GroupCommit:
 
     A commit that holds keys and creds is two requests, keys first: creds may be behind the keys
     that they count, never ahead. An await of `commit` returns when the caller's own data is
-    durable. An error reaches the callers whose data was in the request, and, when keys could not be
-    written, those whose creds have waited meanwhile; when the database refuses a
-    value, the changes that were joined with it are sent again one by one, so that it takes no
-    neighbour down. A caller that is cancelled while it waits for its commit leaves the write to
-    happen.
+    durable. An error reaches the callers whose data was in the request, and those whose creds may
+    count keys that were in it; when the database refuses a value, the changes that were joined with
+    it are sent again one by one, so that it takes no neighbour down. A caller that is cancelled
+    while it waits for its commit leaves the write to happen.
 
     Args:
         send: makes one change durable.
@@ -164,6 +186,8 @@ class GroupCommit:
         ACTIVITY.commits_joined += len(group)
         try:
             for step, later in _STEPS:
+                if step is _creds:
+                    _fail_what_counts_failed_keys(group)
                 await self._request([w for w in group if not w.failed and step(w.change)], step)
                 for waiting in group:
                     if not any(after(waiting.change) for after in later):
@@ -171,16 +195,6 @@ class GroupCommit:
         except Exception as error:  # noqa: BLE001 - it reaches the callers
             for waiting in group:
                 waiting.fail(error)
-            if any(waiting.change.keys for waiting in group):
-                self._fail_waiting_creds(error)
-
-    def _fail_waiting_creds(self, error: Exception) -> None:
-        # They may count keys whose writing has just failed, and must not be ahead of them.
-        failed = [waiting for waiting in self._queue if waiting.change.creds is not None]
-        self._queue = deque(waiting for waiting in self._queue if waiting.change.creds is None)
-        for waiting in failed:
-            waiting.fail(error)
-        self._leave(failed)
 
     async def _request(self, group: list[_Waiting], step: Step) -> None:
         parts = [part for waiting in group if (part := step(waiting.change)) is not None]
@@ -196,6 +210,13 @@ class GroupCommit:
             return
         for waiting in group:
             await self._request([waiting], step)
+
+
+def _fail_what_counts_failed_keys(group: list[_Waiting]) -> None:
+    for waiting in group:
+        for keys in waiting.change.counts:
+            if keys.error is not None:
+                waiting.fail(keys.error)
 
 
 def _clear(change: Change) -> Change | None:
@@ -227,11 +248,13 @@ class _Waiting:
     )
 
     def succeed(self) -> None:
+        self.change.outcome.end()
         if not self.durable.done():
             self.durable.set_result(None)
 
     def fail(self, error: BaseException) -> None:
         self.failed = True
+        self.change.outcome.end(error)
         if self.durable.done():
             return
         if isinstance(error, asyncio.CancelledError):

@@ -6,12 +6,18 @@ import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+from weakref import WeakSet
 
 import orjson
 
 from supabase_auth_state import codec
 from supabase_auth_state.codec import CREDS_REF, Sealing, is_revived, is_sealed
-from supabase_auth_state.errors import CodecError, SealedValueError, StateRolledBack
+from supabase_auth_state.errors import (
+    CodecError,
+    SealedValueError,
+    StateRolledBack,
+    StoreUnavailable,
+)
 from supabase_auth_state.leases.lease import Lease
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.activity import ACTIVITY
@@ -19,7 +25,7 @@ from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.clocks import clock
 from supabase_auth_state.types import Creds, SignalDataSet, SignalKeyStore, Value
 
-from .group_commit import Change, GroupCommit, Ref
+from .group_commit import Change, GroupCommit, Outcome, Ref
 from .joined_reads import JoinedReads
 from .journal import JournaledCommit, JournalFile
 from .owner_cache import ABSENT, OwnerCache, Stored
@@ -81,6 +87,7 @@ class SupabaseKeyStore:
         self._cache = OwnerCache(self._decode_text, cache_bytes, clock)
         self._guard = UnreadGuard(company_id, clock)
         ACTIVITY.caches.add(self._cache)
+        self._keys_under_way: WeakSet[Outcome] = WeakSet()
         self._comparing = asyncio.Lock()
         self._in_line = 0
 
@@ -178,7 +185,8 @@ class SupabaseKeyStore:
             CodecError, LeaseLost, StoreError: as `set`.
         """
         encoded = codec.encode_creds(creds, company_id=self._company_id, family=self._family)
-        await self._commit(Change(creds=orjson.dumps(encoded)))
+        counts = [keys for keys in self._keys_under_way if not keys.ended]
+        await self._commit(Change(creds=orjson.dumps(encoded), counts=counts))
 
     async def replay(self, change: Change) -> None:
         """Write a change of an earlier process's journal, before anything else.
@@ -316,11 +324,22 @@ class SupabaseKeyStore:
 
     async def _commit(self, change: Change, sessions: Mapping[str, Value] = _NO_SESSIONS) -> None:
         self._writer.check()
-        if self._in_line or (sessions and self._guard.compares_sessions):
-            durable = await self._compare_and_enqueue(change, sessions)
-        else:
-            durable = await self._writes.enqueue(change)
+        if change.keys:
+            self._keys_under_way.add(change.outcome)
+        try:
+            if self._in_line or (sessions and self._guard.compares_sessions):
+                durable = await self._compare_and_enqueue(change, sessions)
+            else:
+                durable = await self._writes.enqueue(change)
+        except BaseException as error:
+            change.outcome.end(error if isinstance(error, Exception) else self._given_up())
+            raise
         await durable
+
+    def _given_up(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"company {self._company_id!r}: these creds may count keys whose writing was cancelled"
+        )
 
     async def _compare_and_enqueue(
         self, change: Change, sessions: Mapping[str, Value]

@@ -6,6 +6,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -13,7 +14,12 @@ import psycopg
 import pytest
 
 from devstack import LocalStack
+from faults.actions import doubled
 from faults.chaos import Chaos
+from faults.node_client import NodeClient, NodeProcess
+from faults.proxy import Landing, Proxy
+from faults.recorder import Client, PythonClient
+from faults.requests import is_write
 from supabase_auth_state import (
     AuthState,
     ProjectRestricted,
@@ -21,6 +27,7 @@ from supabase_auth_state import (
     Settings,
     StoreError,
     StoreUnavailable,
+    WriteRefused,
     open_rest,
     use_supabase_auth_state,
 )
@@ -40,7 +47,7 @@ def own_stack() -> Iterator[LocalStack]:
 @pytest.fixture
 async def rest(own_stack: LocalStack) -> AsyncIterator[Rest]:
     key = own_stack.service_role_key
-    opened = open_rest(Settings(own_stack.url, key, timeout=5, give_up_after=1))
+    opened = open_rest(Settings(own_stack.url, key, timeout=3, give_up_after=1))
     yield opened
     await opened.close()
 
@@ -122,6 +129,48 @@ async def test_a_write_is_refused_with_its_cause_and_nothing_is_lost(
     }  # fmt: skip
     await auth.keys.set(session(SESSION, 3))
     assert stored(own_stack, auth.company_id) == {SESSION: "v3", OTHER: "v1"}
+
+
+@asynccontextmanager
+async def in_python(url: str, key: str) -> AsyncIterator[Client]:
+    rest = open_rest(Settings(url, key, timeout=3, give_up_after=1))
+    yield PythonClient(rest)
+    await rest.close()
+
+
+@asynccontextmanager
+async def in_node(url: str, key: str) -> AsyncIterator[Client]:
+    async with NodeProcess() as process:
+        yield NodeClient(process, url, key, 3, None)
+
+
+@pytest.mark.parametrize("language", [in_python, in_node])
+async def test_a_copy_of_a_write_that_was_refused_lands_no_more(
+    own_stack: LocalStack, company_id: str, language: Any
+) -> None:
+    await asyncio.wait_for(answered_by_postgrest(own_stack, 200, None), 60)
+    landing = Landing()
+    async with (
+        Proxy(own_stack.url) as proxy,
+        language(proxy.url, own_stack.service_role_key) as client,
+    ):
+        auth = await client.open(company_id, lease=False, lease_ttl=30, tag=1)
+        await auth.keys.set(session(SESSION, 1))
+
+        async def work() -> None:
+            await asyncio.wait_for(answered_by_postgrest(own_stack, 405, "25006"), 60)
+            proxy.on(is_write, doubled(landing), times=1)
+            with pytest.raises((ProjectRestricted, WriteRefused)):
+                await auth.keys.set(session(SESSION, 2))
+
+        await During(own_stack, work).make_read_only()
+        await asyncio.wait_for(answered_by_postgrest(own_stack, 200, None), 60)
+        # Readers have seen the first value since the call has failed.
+        [answer] = await landing.land()
+        assert answer is not None
+        assert answer.status == 408
+        assert stored(own_stack, company_id) == {SESSION: "v1"}
+        await auth.close()
 
 
 async def test_reading_works_from_a_database_that_only_reads(

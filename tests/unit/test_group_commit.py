@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_auth_state import InvalidRequest, LeaseLost, StoreUnavailable
-from supabase_auth_state.store.group_commit import Change, GroupCommit, joined
+from supabase_auth_state import InvalidRequest, LeaseLost, StoreError, StoreUnavailable
+from supabase_auth_state.store.group_commit import Change, GroupCommit, Outcome, joined
 
 
 class Database:
@@ -132,18 +132,26 @@ async def test_creds_are_not_written_over_keys_whose_outcome_is_unknown(error: E
     assert database.commits == []
 
 
-async def test_creds_that_wait_while_keys_fail_are_not_written_without_them() -> None:
+@pytest.mark.parametrize("room", [1, 1 << 20], ids=["outside", "in line"])
+@pytest.mark.parametrize("value", [b"poison", b"v"], ids=["refused", "unavailable"])
+async def test_creds_that_wait_while_keys_fail_are_not_written_without_them(
+    room: int, value: bytes
+) -> None:
     database = Database()
-    database.error = StoreUnavailable("away")
+    database.error = None if value == b"poison" else StoreUnavailable("away")
     database.may_commit.clear()
-    writes = GroupCommit(database)
-    setting = asyncio.create_task(writes.commit(put("1", b"v")))
+    writes = GroupCommit(database, max_pending=room)
+    keys = put("1", value)
+    setting = asyncio.create_task(writes.commit(keys))
     await started(database)
-    saving = asyncio.create_task(writes.commit(creds(b"1")))
+    counting = Change(creds=b"1", counts=[Outcome(ended=True), keys.outcome])
+    saving = asyncio.create_task(writes.commit(counting))
     later = asyncio.create_task(writes.commit(put("2", b"v")))
     await asyncio.sleep(0)
     database.may_commit.set()
-    assert await asyncio.gather(setting, saving, return_exceptions=True) == [database.error] * 2
+    [failed, not_saved] = await asyncio.gather(setting, saving, return_exceptions=True)
+    assert isinstance(failed, StoreError)
+    assert not_saved is failed
     database.error = None
     await asyncio.wait([later])
     assert database.rows.keys() <= {("session", "2")}

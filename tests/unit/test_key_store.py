@@ -15,6 +15,7 @@ import respx
 from supabase_auth_state import (
     AuthState,
     CodecError,
+    InvalidRequest,
     LeaseLost,
     Settings,
     StoreUnavailable,
@@ -346,6 +347,83 @@ async def test_while_reads_are_in_doubt_writes_of_a_key_keep_their_order(
     assert await owner.keys.get("session", ["known"]) == {"known": record("a", "2nd")}
     last = project.rows(project.keys.call_count - 1)
     assert last.get(("session", "known"), record("a", "2nd")) == record("a", "2nd")
+
+
+async def suspicious(project: Project, auth: AuthState, *, fails: bool) -> asyncio.Event:
+    """Let a read fail, so that sessions are compared; the comparing waits for the event."""
+    answers = project.read.side_effect
+    project.read.mock(side_effect=httpx.ConnectError("away"))
+    with pytest.raises(StoreUnavailable):
+        await auth.keys.get("session", ["unknown"])
+    may_answer = asyncio.Event()
+
+    async def held(request: httpx.Request) -> httpx.Response:
+        await may_answer.wait()
+        if fails:
+            raise httpx.ConnectError("away")
+        return answers(request)
+
+    project.read.mock(side_effect=held)
+    return may_answer
+
+
+async def turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("reason", ["forgetful", "unavailable", "cancelled"])
+async def test_creds_fail_with_keys_before_them_that_the_comparing_stops(
+    project: Project, auth: AuthState, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setitem(STORED["session"], "known", record("a"))
+    may_answer = await suspicious(project, auth, fails=reason == "unavailable")
+    setting = asyncio.create_task(auth.keys.set({"session": {"known": record("b")}}))
+    await turns()
+    auth.creds["nextPreKeyId"] = 31
+    saving = asyncio.create_task(auth.save_creds())
+    await turns()
+    if reason == "cancelled":
+        setting.cancel()
+    may_answer.set()
+    [set_failed, save_failed] = await asyncio.gather(setting, saving, return_exceptions=True)
+    if reason == "cancelled":
+        assert isinstance(set_failed, asyncio.CancelledError)
+        assert isinstance(save_failed, StoreUnavailable)
+    else:
+        kinds = {"forgetful": UnreadKeyError, "unavailable": StoreUnavailable}
+        assert type(set_failed) is kinds[reason]
+        assert save_failed is set_failed
+    assert (project.keys.call_count, project.creds.call_count) == (0, 0)
+    await auth.save_creds()
+    assert project.creds.call_count == 1
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["waiting", "cancelled"])
+async def test_creds_fail_with_keys_before_them_that_the_database_refuses(
+    project: Project, auth: AuthState, gone: bool
+) -> None:
+    may_answer = asyncio.Event()
+
+    async def refused(request: httpx.Request) -> httpx.Response:
+        await may_answer.wait()
+        return httpx.Response(400, json={"code": "23514", "message": "no"})
+
+    project.keys.mock(side_effect=refused)
+    setting = asyncio.create_task(auth.keys.set({"pre-key": {"1": None}}))
+    await turns()
+    saving = asyncio.create_task(auth.save_creds())
+    await turns()
+    if gone:
+        setting.cancel()
+        await turns()
+    may_answer.set()
+    with pytest.raises(InvalidRequest):
+        await saving
+    assert project.creds.call_count == 0
+    await asyncio.wait([setting])
+    await auth.save_creds()
+    assert project.creds.call_count == 1
 
 
 async def test_a_damaged_row_that_was_warmed_cannot_be_overwritten(

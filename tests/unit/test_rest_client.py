@@ -403,8 +403,11 @@ NOT_POSTGRESTS = [
 ]
 
 
-@pytest.mark.parametrize("response", NOT_POSTGRESTS, ids=lambda response: response.status_code)
-async def test_a_refusal_that_is_not_postgrests_is_told_when_no_copy_can_land(
+ONLY_READS = [answer(405, "25006"), answer(500, "53100")]
+
+
+@pytest.mark.parametrize("response", [*NOT_POSTGRESTS, *ONLY_READS], ids=repr)
+async def test_a_refusal_that_a_copy_might_not_meet_is_told_when_none_can_land(
     rest: Rest, api: Any, clock: Clock, response: httpx.Response
 ) -> None:
     api.post(url__startswith=WRITE).mock(return_value=response)
