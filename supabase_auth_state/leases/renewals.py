@@ -116,7 +116,7 @@ class Renewals:
                     busy.append(lease)
                 else:
                     lease.answered(answer, asked)
-            await self._within(asyncio.gather(*map(self._renew_alone, busy)))
+            await self._within(self._renew_each(busy))
         except Exception as error:  # noqa: BLE001 - whatever it is, leases must go on being renewed
             log.warning(
                 "%d leases: renewal unanswered (%s); trying again",
@@ -125,6 +125,9 @@ class Renewals:
             self._rest.met("renewals_unanswered")
             return False
         return True
+
+    async def _renew_each(self, leases: list[Renewable]) -> None:
+        await asyncio.gather(*map(self._renew_alone, leases))
 
     async def _renew_alone(self, lease: Renewable) -> None:
         # A lost lease knows it, and has told whoever holds it.

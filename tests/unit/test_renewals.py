@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Mapping
 from typing import Any
 
@@ -152,3 +153,20 @@ def test_another_event_loop_renews_its_own_leases_only() -> None:
 
     for name in ("first", "second"):
         asyncio.run(begin(name))
+
+
+async def test_an_end_while_a_busy_company_is_renewed_alone_leaves_nothing_in_the_log(
+    fresh_log: pytest.LogCaptureFixture,
+) -> None:
+    together, busy, alone = renewals(FakeRest()), FakeLease("busy"), asyncio.Event()
+
+    async def renew() -> None:
+        alone.set()
+        await asyncio.Event().wait()
+
+    busy.renew = renew  # type: ignore[method-assign]
+    together.add(busy)
+    await asyncio.wait_for(alone.wait(), 30)
+    await together.remove(busy)
+    gc.collect()
+    assert fresh_log.records == []
