@@ -226,10 +226,12 @@ def use_supabase_auth_state(
         try:
             if journal is not None:
                 file = JournalFile(journal, company_id)
-            others = await _others(rest, file)
+            writer = Writer(rest, company_id)
+            others = await _others(rest, file, writer)
             if lease:
-                held = await acquire_lease(rest, company_id, ttl=lease_ttl, owner=owner)
-            writer = Writer(rest, company_id) if held is None else held.writer
+                held = await acquire_lease(
+                    rest, company_id, ttl=lease_ttl, owner=owner, writer=writer
+                )
             if file is not None and held is not None:
                 await _replay(rest, file, held, others=others, family=family)
             fresh = _fresh(company_id, family, new_creds) if create else None
@@ -253,12 +255,16 @@ def use_supabase_auth_state(
     return Opening(open_it)
 
 
-async def _others(rest: Rest, file: JournalFile | None) -> bool:
+async def _others(rest: Rest, file: JournalFile | None, writer: Writer) -> bool:
     """Return whether others may have written the company since the journal was begun."""
     if file is None or file.head is None or not file.left:
         return False
-    found = await _written(rest, file, [file.head.writer], file.head.since)
-    return bool(found["others"]) or found.get("released") != file.head.released
+    found = await _written(rest, file, file.head.writers, file.head.since)
+    others = bool(found["others"]) or found.get("released") != file.head.released
+    if not others:
+        # Before the lease is asked for, which may be given though no answer comes.
+        file.opens(writer.id)
+    return others
 
 
 async def _written(
@@ -277,7 +283,7 @@ async def _replay(
     # Asked once more under the lease, under which no other process writes: acquiring it may have
     # let the database forget a writer of more than an hour ago, which the first answer knew.
     mine = lease.writer.id
-    before = [mine] if file.head is None else [mine, file.head.writer]
+    before = [mine] if file.head is None else [mine, *file.head.writers]
     since = 0.0 if file.head is None else file.head.since
     found = await _written(rest, file, before, since)
     keys = SupabaseKeyStore(rest, file.company_id, family=family, lease=lease)
