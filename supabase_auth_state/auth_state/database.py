@@ -26,7 +26,7 @@ from supabase_auth_state.leases.lease import Lease, acquire_lease, new_owner
 from supabase_auth_state.leases.seals import sealing_for
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.client import Rest, open_rest
-from supabase_auth_state.rest.connection import Client
+from supabase_auth_state.rest.connection import Client, Place
 from supabase_auth_state.rest.opening import Closing, Opening
 from supabase_auth_state.store.journal import Head, Journal, JournalFile, replay
 from supabase_auth_state.store.key_store import SupabaseKeyStore
@@ -70,6 +70,7 @@ class AuthState(Closing):
         self.family = family
         self._owned_rest = owned_rest
         self._journal = journal
+        self._place = Place()
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -135,15 +136,19 @@ class AuthState(Closing):
         """Wait for the writes under way, release the lease, close what was opened for it.
 
         Giving up the wait, as by ``asyncio.wait_for``, cancels nothing: the closing goes on, and a
-        second call waits for it.
+        second call waits for it. Does nothing in a process that was forked from the one that opened
+        it, and does not wait for what another event loop has begun.
         """
+        if not self._place.is_in_this_process():
+            return
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close())
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
         try:
-            await self.keys.settle()
+            if self._place.is_here():
+                await self.keys.settle()
         finally:
             if self._journal is not None:
                 self._journal.close()

@@ -24,6 +24,7 @@ from supabase_auth_state.errors import (
 )
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.clocks import clock
+from supabase_auth_state.rest.connection import Place
 from supabase_auth_state.rest.requests import DEADLINE_HEADER, names
 from supabase_auth_state.rest.timestamps import time_of
 
@@ -81,6 +82,7 @@ class Lease:
         self._rest = rest
         self._until = until
         self._released = False
+        self._place = Place()
         self._renewals = renewals_of(rest, ttl, clock)
 
     def __repr__(self) -> str:
@@ -191,9 +193,10 @@ class Lease:
         """Stop renewing and let others have the company.
 
         What this process writes from here on is refused. A lease that cannot be released,
-        because the database does not answer, ends by itself.
+        because the database does not answer, ends by itself. Does nothing in a process that was
+        forked from the owner.
         """
-        if self._released:
+        if self._released or not self._place.is_in_this_process():
             return
         self._released = True
         await self._renewals.remove(self)

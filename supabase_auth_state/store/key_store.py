@@ -273,6 +273,7 @@ class SupabaseKeyStore:
         return True
 
     async def _read(self, key_type: str, ids: Sequence[str]) -> dict[str, Value]:
+        self._writer.check_place()
         room = _room_for_id(self._company_id, key_type)
         wanted = ids if _all_fit(ids, room) else [key_id for key_id in ids if _fits(key_id, room)]
         try:
