@@ -21,10 +21,12 @@ class Outcome:
     Attributes:
         ended: whether it is known.
         error: what the write failed with, or None.
+        number: that of the write's record in the journal, if it has one.
     """
 
     ended: bool = False
     error: BaseException | None = None
+    number: int | None = None
 
     def end(self, error: BaseException | None = None) -> None:
         """Take note of the first end; what is told later does not count."""

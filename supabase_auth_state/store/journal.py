@@ -129,12 +129,18 @@ def _record(box: SecretBox, data: bytes, at: int) -> tuple[list[Any], int] | Non
         return None
 
 
-def encoded(change: Change) -> dict[str, Any]:
-    """Return a change as JSON."""
+def encoded(change: Change, counts: Iterable[int] = ()) -> dict[str, Any]:
+    """Return a change as JSON.
+
+    Args:
+        change: the change.
+        counts: with creds, the numbers of the changes of keys that they may count.
+    """
     return {
         "keys": [[*ref, text.decode()] for ref, text in change.keys.items()],
         "creds": None if change.creds is None else change.creds.decode(),
         "clear": change.clear,
+        "counts": list(counts),
     }
 
 
@@ -149,13 +155,26 @@ def decoded(content: dict[str, Any]) -> Change:
 
 
 def waiting(contents: Iterable[Any]) -> dict[int, Change]:
-    """Return the changes without an answer, by number and in order."""
+    """Return the changes without an answer, by number and in order.
+
+    Creds are left out that may count keys which were refused: they fail with them.
+    """
     found: dict[int, Change] = {}
+    counts: dict[int, list[int]] = {}
+    refused: set[int] = set()
     for number, content in enumerate(contents):
         if isinstance(content, dict):
             found[number] = decoded(content)
+            counts[number] = content.get("counts", [])
+        elif isinstance(content, int):
+            found.pop(abs(content), None)
+            if content < 0:
+                refused.add(-content)
+    for number, change in found.copy().items():
+        if refused.isdisjoint(counts[number]):
+            change.counts = [found[keys].outcome for keys in counts[number] if keys in found]
         else:
-            found.pop(content, None)
+            del found[number]
     return found
 
 
@@ -225,7 +244,9 @@ class JournalFile:
 
     def _begin(self, head: Head, left: Sequence[Change] = ()) -> None:
         with self._appending:
-            records = [dataclasses.astuple(head), *map(encoded, left)]
+            for number, change in enumerate(left, 1):
+                change.outcome.number = number
+            records = [dataclasses.astuple(head), *(encoded(c, _numbers(c)) for c in left)]
             data = b"".join(sealed(self._box, *record) for record in enumerate(records))
             beside = self.path.with_suffix(".new")
             with suppress(FileNotFoundError):
@@ -263,7 +284,8 @@ class JournalFile:
                 self._begin(self._begun)
             # What could not be struck out before must not be written after what comes now.
             self._strike()
-            number, file = self._append(encoded(change)), self._file
+            counts = self._waiting.intersection(_numbers(change))
+            number, file = self._append(encoded(change, counts)), self._file
             self._waiting.add(number)
         try:
             os.fsync(file)
@@ -285,7 +307,7 @@ class JournalFile:
         with self._appending, suppress(OSError):
             self._waiting.discard(number)
             if self._file is not None:
-                self._struck.append(number)
+                self._struck.append(-number if refused else number)
                 self._strike()
                 if refused:
                     os.fsync(self._file)
@@ -402,6 +424,10 @@ class JournalFile:
             os.close(folder)
 
 
+def _numbers(change: Change) -> list[int]:
+    return [keys.number for keys in change.counts if keys.number and not keys.ended]
+
+
 def _write(file: int, data: bytes) -> None:
     left = memoryview(data)
     while left:
@@ -444,7 +470,10 @@ class JournaledCommit:
             JournalError: it cannot be kept, and was not written.
         """
         async with self._in_order:
-            number = await self._kept(change)
+            for keys in change.counts:
+                if keys.error is not None:
+                    raise keys.error
+            number = change.outcome.number = await self._kept(change)
             try:
                 durable = await self._writes.enqueue(change)
             except BaseException:

@@ -40,6 +40,7 @@ from supabase_auth_state.store.journal import (
 
 KEY = bytes(range(32))
 BOX = SecretBox(KEY)
+
 HEAD = Head("c", "writer", 7, 12.5)
 
 
@@ -407,6 +408,59 @@ async def test_what_cannot_be_kept_is_not_written(
     await writes.settle()
     assert sent == []
     file.close()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["crash", "then an opening that broke off"])
+async def test_after_a_crash_creds_are_not_written_without_keys_that_were_refused(
+    journal: Journal, again: bool
+) -> None:
+    keys = [Change(keys={("session", f"{n}.0"): b"{}"}) for n in (1, 2)]
+    file = begun(journal)
+    may_refuse, refused, crashed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def send(sent: Change) -> None:
+        if sent == keys[0]:
+            await may_refuse.wait()
+            raise InvalidRequest("no")
+        refused.set()
+        await crashed.wait()
+
+    writes = JournaledCommit(GroupCommit(send, max_commit=1), file)
+    durable = [await writes.enqueue(one) for one in keys]
+    creds = Change(creds=b"{}", counts=[one.outcome for one in keys])
+    fine = Change(creds=b"[]", counts=[keys[1].outcome])
+    durable += [await writes.enqueue(creds), await writes.enqueue(fine)]
+    may_refuse.set()
+    await refused.wait()
+    await asyncio.sleep(0)
+    kept = file.path.read_bytes()
+    crashed.set()
+    await asyncio.wait(durable)
+    await writes.settle()
+    crash(file)
+    file.path.write_bytes(kept)
+    if again:
+        broken = JournalFile(journal, "c")
+        broken.opens("new")
+        broken.answered(1, refused=True)
+        broken.close()
+    assert left(journal) == ([] if again else [keys[1], fine])
+
+
+async def test_creds_that_count_what_has_failed_are_not_kept(journal: Journal) -> None:
+    file = begun(journal)
+    keys = change(1)
+    keys.outcome.end(InvalidRequest("no"))
+
+    async def send(_: Change) -> None:
+        raise AssertionError("nothing may be written")
+
+    with pytest.raises(InvalidRequest):
+        await JournaledCommit(GroupCommit(send), file).enqueue(
+            Change(creds=b"{}", counts=[keys.outcome])
+        )
+    crash(file)
+    assert left(journal) == []
 
 
 class Gate:
