@@ -181,7 +181,7 @@ $$;
 -- 4. What comes out of quarantine, and what goes for good ---------------------------------------------------
 
 -- As before, and further: a removed company is locked, and its time is looked at when it is, so that a clean-up has either not
--- begun with it or leaves it.
+-- begun with it or leaves it. What is there of an earlier history makes room for that which comes back.
 create or replace function public.whatsapp_put_back(p_company_id text, p_version bigint)
 returns jsonb
 language plpgsql
@@ -212,6 +212,13 @@ begin
       if found and v_kept.until > clock_timestamp() then
         -- All at once: what is there now goes into quarantine, what was there comes back.
         perform public.whatsapp_into_quarantine(p_company_id, 'restore', false, p_version);
+        -- A device that plain requests have deleted has left its earlier creds, and these are put aside like a company.
+        insert into public.whatsapp_quarantine (company_id, version, reason, history, keys, removed_at, until)
+        select p_company_id, public.whatsapp_next_version(p_company_id), 'restore', jsonb_agg(to_jsonb(h) - 'company_id' order by h.slot),
+          0, clock_timestamp(), clock_timestamp() + interval '14 days'
+        from public.whatsapp_creds_history h where h.company_id = p_company_id
+        having count(*) > 0;
+        delete from public.whatsapp_creds_history h where h.company_id = p_company_id;
         insert into public.whatsapp_keys (company_id, key_type, key_id, value, updated_at)
         select p_company_id, k.key_type, k.key_id, k.value, k.updated_at
         from public.whatsapp_quarantine_keys k
@@ -321,6 +328,42 @@ begin
 end
 $$;
 
+-- A client without a lease that has opened the company before it was logged out writes nothing to the device that comes after.
+create function public.whatsapp_end_epoch()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update public.whatsapp_leases l set epoch = l.epoch + 1 where l.company_id = old.company_id;
+  return null;
+end
+$$;
+
+create trigger whatsapp_pauses_50_reinstated
+  after delete on public.whatsapp_pauses for each row when (old.logged_out)
+  execute function public.whatsapp_end_epoch();
+create trigger whatsapp_pauses_50_restored
+  after update on public.whatsapp_pauses for each row when (old.logged_out and not new.logged_out)
+  execute function public.whatsapp_end_epoch();
+
+-- As before, and further: the company's row first, as everywhere.
+create or replace function public.reinstate_whatsapp_company(p_company_id text, p_request text)
+returns jsonb
+language plpgsql
+volatile security definer
+set search_path = ''
+as $$
+declare
+  v_answer jsonb;
+begin
+  perform from public.whatsapp_leases l where l.company_id = p_company_id for no key update;
+  v_answer := public.whatsapp_pauses_of(p_company_id, jsonb_build_array(p_company_id), p_request);
+  delete from public.whatsapp_pauses p where p.company_id = p_company_id;
+  return v_answer;
+end
+$$;
+
 -- 5. Writes without a number ---------------------------------------------------------------------------------
 
 -- Pauses, what was told of a restored database, and sealing anew take no number: these write beside an owner. A client that says
@@ -366,7 +409,8 @@ create trigger whatsapp_quarantine_keys_90_deadline
 
 -- 6. Access -------------------------------------------------------------------------------------------------
 
-revoke all on function public.whatsapp_forget_in_turn(text), public.whatsapp_refuse_given_up()
+revoke all on function public.whatsapp_forget_in_turn(text), public.whatsapp_refuse_given_up(),
+  public.whatsapp_end_epoch()
   from public, anon, authenticated, service_role;
 revoke all on function public.forget_whatsapp_company(text) from public, anon, authenticated;
 grant execute on function public.forget_whatsapp_company(text) to service_role;

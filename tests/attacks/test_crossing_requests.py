@@ -13,8 +13,9 @@ import pytest
 from psycopg import sql
 
 from devstack import Stack
-from supabase_auth_state import Rest
-from tests.attacks.world import TABLES, Db, contents, everything, lease_of
+from supabase_auth_state import Rest, WriteRefused, use_supabase_auth_state
+from supabase_auth_state.pool.pauses import reinstate_company
+from tests.attacks.world import TABLES, Db, contents, everything, lease_of, session
 
 Connection = psycopg.AsyncConnection[Any]
 Connect = Callable[..., Awaitable[Connection]]
@@ -374,3 +375,47 @@ async def test_ending_a_dead_lease_opens_no_company_that_was_closed_a_moment_bef
     # The process itself may, by a request in its order.
     moving = await connect({**numbered(db, 2), "x-whatsapp-lease": str(token)})
     assert await call(moving, release, company_id, token) is True
+
+
+async def test_what_plain_requests_deleted_since_keeps_no_company_in_quarantine(
+    connect: Connect, db: Db, company_id: str
+) -> None:
+    """The history of the device after it stays too."""
+    delete = "select delete_whatsapp_company(%s)"
+    save = "update whatsapp_auth set creds = creds || %s where company_id = %s"
+    for tag in (1, 2):
+        store(db, company_id)
+        for number in range(10):
+            db.execute(save, [json.dumps({"device": tag, "nextPreKeyId": number}), company_id])
+        if tag == 1:
+            db.execute(delete, [company_id])
+            removed = everything(db, company_id)[3][0][0]["version"]
+    db.execute("delete from whatsapp_auth where company_id = %s", [company_id])
+    db.execute("delete from whatsapp_keys where company_id = %s", [company_id])
+    assert len(everything(db, company_id)[2]) == 10
+    restore = "select restore_whatsapp_version(%s, %s)"
+    assert (await call(await connect(), restore, company_id, removed))["restored"]
+    auth, keys, history, (left,) = everything(db, company_id)[:4]
+    assert auth[0][0]["creds"]["device"] == 1
+    assert (len(keys), len(history)) == (2, 10)
+    assert {version["creds"]["device"] for version in left[0]["history"]} == {2}
+    assert (await call(await connect(), restore, company_id, left[0]["version"]))["restored"]
+    assert {row[0]["creds"]["device"] for row in everything(db, company_id)[2]} == {2}
+
+
+async def test_a_client_of_the_device_that_was_logged_out_writes_nothing_to_the_next_one(
+    direct: Rest, db: Db, company_id: str
+) -> None:
+    async with use_supabase_auth_state(company_id, client=direct) as old:
+        async with use_supabase_auth_state(company_id, client=direct) as other:
+            await other.log_out(401, "logged out", "test")
+        await reinstate_company(direct, company_id)
+        async with use_supabase_auth_state(company_id, client=direct) as new:
+            await new.keys.set({"session": {"1.0": session("new")}})
+            before = everything(db, company_id)
+            with pytest.raises(WriteRefused):
+                await old.save_creds()
+            with pytest.raises(WriteRefused):
+                await old.keys.set({"session": {"1.0": session("old")}})
+            assert everything(db, company_id) == before
+            await new.save_creds()

@@ -182,6 +182,7 @@ TEXTS = ["commit_whatsapp_state", "import_whatsapp_state"]
 """Functions for the service role that take lines of text."""
 
 TRIGGERS = {
+    "whatsapp_end_epoch",
     "whatsapp_keep_lease_history",
     "whatsapp_keep_sealed",
     "whatsapp_above_erased",
