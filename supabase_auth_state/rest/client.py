@@ -278,6 +278,10 @@ class Rest:
         """Return the database's time in so many seconds, as the header of a request has it."""
         return self._sender.deadline(self._timing.now() + seconds)
 
+    def moment_of(self, time: float) -> float:
+        """Return when it is this time, in seconds since 1970 of the database, by this clock."""
+        return self._sender.database_clock.moment_of(time)
+
     def met(self, *events: str) -> None:
         """Count what happened, by names of `activity.EVENTS`."""
         self._sender.met(*events)

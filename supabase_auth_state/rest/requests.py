@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 import orjson
 
 from supabase_auth_state.errors import (
+    AccessDenied,
     ConfigurationError,
     ProjectRestricted,
+    SchemaMissing,
     StoreError,
     StoreUnavailable,
 )
@@ -51,6 +54,9 @@ _PAUSE, _LONGEST_PAUSE = 0.1, 4.0
 _LONGEST_RETRY_AFTER = 60.0
 # aiohttp warns that larger bodies hold up the event loop, so they are sent in parts.
 _PART = 1 << 19
+
+_PASSING = (StoreUnavailable, ProjectRestricted, SchemaMissing, AccessDenied)
+_CODE = re.compile(r"[0-9A-Z]{5}|PGRST[0-9A-Z]{3}")
 
 T = TypeVar("T")
 
@@ -199,9 +205,10 @@ class Sender:
             log.info("%s; attempt %d in %.1f s", failure, attempt + 1, pause, extra=RETRIED)
             await self._timing.sleep(pause)
         # Certain is a refusal of the only copy by PostgREST itself, whose refusals have a code, and
-        # that any other copy would meet: a database that only reads may write a moment later.
-        passing = isinstance(failure, (StoreUnavailable, ProjectRestricted))
-        certain = attempt == 0 and not passing and failure.code
+        # that any other copy would meet. A moment later a database may write again, a server know
+        # the schema, a key be valid.
+        passing = isinstance(failure, _PASSING)
+        certain = attempt == 0 and not passing and _CODE.fullmatch(failure.code or "")
         if isinstance(failure, StoreUnavailable):
             self.met("given_up")
         writes = request.commit is not None or request.timed
