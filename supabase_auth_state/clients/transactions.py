@@ -101,8 +101,10 @@ class TransactionalKeys:
         if unknown:
             stored = await self._read(layers[0], type, unknown)
             for key_id in unknown:
-                # Another task of the transaction may have written the row meanwhile: that is newer.
-                layers[0].known[type].setdefault(key_id, stored.get(key_id))
+                # Another task may have written the row meanwhile, here or in a transaction around
+                # this one: that is newer.
+                if key_id not in known:
+                    layers[0].known[type][key_id] = stored.get(key_id)
         return {key_id: _copy(known[key_id]) for key_id in ids if known[key_id] is not None}
 
     async def set(self, data: SignalDataSet) -> None:
@@ -115,8 +117,15 @@ class TransactionalKeys:
         layers[0].write({key_type: _copy(dict(values)) for key_type, values in data.items()})
 
     async def clear(self) -> None:
-        """Delete every key of the company, at once."""
+        """Delete every key of the company, at once.
+
+        Also what was written before in the transaction around this, which is not committed then.
+        """
+        layers = self._layers()
         await self._keys.clear()
+        for layer in layers:
+            layer.known.clear()
+            layer.writes.clear()
 
     def transaction(self, key: str, /) -> AbstractAsyncContextManager[None]:
         """Open a block whose writes are committed as one ``set``, or not at all if it raises.
