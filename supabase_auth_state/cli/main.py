@@ -104,7 +104,8 @@ def _run(args: argparse.Namespace, console: Console) -> int:
     except Exception as error:  # noqa: BLE001 - people get a line, not a traceback
         _trace(args.verbose)
         # The text of such an error is not printed: it may quote a stored value.
-        console.say(f"error: unexpected {type(error).__name__}; -vv shows where")
+        name = type(error).__name__
+        console.failure(SupabaseAuthStateError(f"unexpected {name}; -vv shows where"))
         return REFUSED
 
 

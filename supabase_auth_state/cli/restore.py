@@ -121,7 +121,7 @@ async def _restore_version(args: argparse.Namespace, console: Console) -> int:
             console.result(_Restored(args.company, wanted, dry_run=True))
             return DONE
         if not args.yes and not await _confirmed(args.company, wanted, console):
-            console.say("nothing was restored")
+            console.declined("nothing was restored")
             return REFUSED
         with console.progress(args.company) as progress:
             progress("restoring", 0, 0)

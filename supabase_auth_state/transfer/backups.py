@@ -32,8 +32,8 @@ from supabase_auth_state.errors import CodecError, FolderError
 from supabase_auth_state.files.atomic import sync_folder
 from supabase_auth_state.files.entries import Entry, entry_of_folder
 from supabase_auth_state.files.folder import FolderContents
-from supabase_auth_state.files.names import colliding, parse_file_name
-from supabase_auth_state.files.reading import read_content
+from supabase_auth_state.files.names import beginning_of, colliding, parse_file_name
+from supabase_auth_state.files.reading import kind_of, read_content
 from supabase_auth_state.types import KeyRef
 
 from .company import Company
@@ -94,6 +94,18 @@ def back_up_folder(
     return found or _write(free, folder.name, members)
 
 
+def refuse_inside(directory: Path, folder: Path) -> None:
+    """Refuse a place for backups that is in the folder which is backed up: it would change that.
+
+    Raises:
+        FolderError: it is.
+    """
+    if directory.is_relative_to(folder):
+        raise FolderError(
+            f"backups of {folder} cannot be put into it, at {directory}: choose a folder beside it"
+        )
+
+
 def find_backup(folder: Path, directory: Path | None = None) -> Path | None:
     """Return a backup that holds exactly what the folder holds now, or None.
 
@@ -119,7 +131,7 @@ def back_up_company(company: Company, directory: Path, name: str | None = None) 
         FolderError: the backup cannot be written.
     """
     name = name or _file_name_of(company.company_id)
-    paths = _paths(directory, f"{name}.database", time.time())
+    paths = _paths(directory, name, "database", time.time())
     return _write(paths, name, list(_files_of(company)))
 
 
@@ -146,9 +158,9 @@ def _look(
     """Return the backup that holds these files, or else the paths that a new one may take."""
     wanted = {name: content for name, content, _ in members}
     changed = max((time for _, _, time in members), default=0.0)
-    paths = _paths(directory or folder.parent, f"{folder.name}.backup", changed)
+    paths = _paths(directory or folder.parent, folder.name, "backup", changed)
     path = next(paths)
-    while path.exists():
+    while kind_of(path) is not None:
         found = _contents(path)
         if found is not None and {name: content for name, content, _ in found} == wanted:
             return path, paths
@@ -156,11 +168,12 @@ def _look(
     return None, itertools.chain([path], paths)
 
 
-def _paths(directory: Path, prefix: str, at: float) -> Iterator[Path]:
+def _paths(directory: Path, name: str, kind: str, at: float) -> Iterator[Path]:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
-    yield directory / f"{prefix}-{stamp}{_SUFFIX}"
+    beginning = f"{beginning_of(name)}.{kind}-{stamp}"
+    yield directory / f"{beginning}{_SUFFIX}"
     for number in itertools.count(2):
-        yield directory / f"{prefix}-{stamp}-{number}{_SUFFIX}"
+        yield directory / f"{beginning}-{number}{_SUFFIX}"
 
 
 def _file_name_of(company_id: str) -> str:
@@ -309,6 +322,7 @@ def _contents(path: Path) -> list[_Member] | None:
                 if file is not None:
                     name = info.name.partition("/")[2]
                     found.append((name, file.read(), float(info.mtime)))
-    except (OSError, EOFError, zlib.error, tarfile.TarError):
+    except (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError):
+        # KeyError: a link to what is not in it.
         return None
     return found

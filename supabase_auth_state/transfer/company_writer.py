@@ -154,9 +154,16 @@ async def owned_for(rest: Rest, company_id: str, purpose: str) -> AsyncIterator[
         await rest.in_background(lease.release())
         raise
     except BaseException:
-        await lease.release()
+        await _give_back(rest, lease)
         raise
-    await lease.release()
+    await _give_back(rest, lease)
+
+
+async def _give_back(rest: Rest, lease: Lease) -> None:
+    # A signal now ends the wait alone: the request goes on, for as long as `rest.close` allows.
+    releasing = rest.start(lease.release())
+    await asyncio.wait({releasing})
+    releasing.result()
 
 
 async def refuse_if_owned(rest: Rest, company_id: str) -> None:

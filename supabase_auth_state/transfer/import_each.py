@@ -35,6 +35,11 @@ CONCURRENCY = 4
 _LEFT_OUT = re.compile(r"^\.|\.backup-[0-9]{8}T[0-9]{6}Z")
 
 
+def is_left_out(name: str) -> bool:
+    """Return True for the name of a subfolder that is no company's."""
+    return _LEFT_OUT.search(name) is not None
+
+
 @dataclass(frozen=True)
 class ImportOutcome:
     """How the import of one company ended: with a report, or with an error."""
@@ -162,7 +167,7 @@ def company_folders(parent: str | os.PathLike[str]) -> list[Path]:
     folder = located(parent)
     try:
         return sorted(
-            path for path in folder.iterdir() if path.is_dir() and not _LEFT_OUT.search(path.name)
+            path for path in folder.iterdir() if path.is_dir() and not is_left_out(path.name)
         )
     except OSError as exc:
         raise FolderError(f"cannot list {folder}: {exc.strerror}") from exc

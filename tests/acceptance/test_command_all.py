@@ -116,9 +116,13 @@ def test_one_that_differs_or_fails_does_not_stop_the_others(
 def test_a_company_whose_name_no_folder_can_have_is_told_and_left_out(
     run: Command, sample: Sample, tmp_path: Path
 ) -> None:
-    run("import", sample("v7-small"), "--company", "../a/b")
+    # The second is how an export names a folder that it moves aside, the third has 510 bytes.
+    names = ["../a/b", "a.backup-20261127T101112Z-1f2e", "ß" * 255]
+    for number, name in enumerate(names):
+        folder = another_device(sample("v7-small", f"auth-{number}"), number)
+        run("import", folder, "--company", name)
     exported = run("export", "out", "--all", "--json")
-    assert (exported.code, by_company(exported)) == (1, {"../a/b": False})
+    assert (exported.code, by_company(exported)) == (1, dict.fromkeys(names, False))
     assert list((tmp_path / "out").iterdir()) == []
     assert not (tmp_path / "a").exists()
 
