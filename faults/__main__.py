@@ -28,8 +28,11 @@ def main() -> int:
     chosen = _parser().parse_args()
     # What clients say of faults is what is wanted here.
     logging.getLogger("supabase_auth_state").setLevel(logging.CRITICAL)
-    report = asyncio.run(_run(chosen.faults, chosen.seed))
-    print("\n".join(report.lines()))
+    report = Report()
+    try:
+        asyncio.run(_run(report, chosen.faults, chosen.seed))
+    finally:
+        print("\n".join(report.lines()))
     return 1 if report.violations else 0
 
 
@@ -42,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _run(faults: int, seed: int) -> Report:
-    report, number, stopped = Report(), 0, asyncio.Event()
+async def _run(report: Report, faults: int, seed: int) -> None:
+    number, stopped = 0, asyncio.Event()
     for one in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(one, stopped.set)
     print(f"seed {seed}", file=sys.stderr)
@@ -63,7 +66,6 @@ async def _run(faults: int, seed: int) -> Report:
             )
             for violated in report.violations[known:]:
                 print(violated, file=sys.stderr)
-    return report
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import psycopg
 
 from devstack import LocalStack
 
@@ -130,11 +133,13 @@ class Chaos:
     async def lock_rows(self) -> None:
         """Hold locks for a while, as a long transaction of maintenance does."""
         table = self._chance.choice(["whatsapp_keys", "whatsapp_leases", "whatsapp_auth"])
-        # A statement of one transaction: the locks end with it.
-        await self.execute(
-            f"with locked as (select 1 from public.{table} for update) "  # noqa: S608
-            f"select count(*), pg_sleep({self._chance.uniform(*_LASTS):.2f}) from locked"
-        )
+        # A statement of one transaction: the locks end with it, also when it is the one that
+        # PostgreSQL ends because a request has locked the same rows in another order.
+        with suppress(psycopg.errors.DeadlockDetected):
+            await self.execute(
+                f"with locked as (select 1 from public.{table} for update) "  # noqa: S608
+                f"select count(*), pg_sleep({self._chance.uniform(*_LASTS):.2f}) from locked"
+            )
 
     async def cut_statements(self) -> None:
         """Let statements time out almost at once, in connections that begin now."""

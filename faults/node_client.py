@@ -16,6 +16,7 @@ from supabase_auth_state import (
     CodecError,
     LeaseLost,
     StateRolledBack,
+    StoreError,
     StoreUnavailable,
     WriteRefused,
 )
@@ -109,6 +110,9 @@ def _error(company_id: str, error: Mapping[str, Any]) -> Exception:
     code, message = error.get("code"), str(error.get("message"))
     if code in {"DAMAGED", "UNREAD", "FAMILY_MISMATCH", "NOT_FOUND", "UNFINISHED_IMPORT"}:
         return CodecError(f"{code}: {message}")
+    if code == "REFUSED" and not error.get("certain"):
+        # What refuses the second attempt says nothing of the first one.
+        return StoreError(message)
     if code in {"REFUSED", "LEASE_HELD", "CLOSED"}:
         return WriteRefused(message)
     if code == "LEASE_LOST":

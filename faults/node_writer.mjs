@@ -4,7 +4,7 @@
 //     {"id": 1, "op": "open", "auth": 7, "url", "key", "company", "lease", "leaseTtl", "patience", "tag", "encryption"}
 //     {"id": 2, "op": "get" | "set" | "clear" | "save" | "close", "auth": 7, …}
 //
-// Answers: {"id", "result"} or {"id", "error": {"name", "message", "code"}}.
+// Answers: {"id", "result"} or {"id", "error": {"name", "message", "code", "certain"}}.
 import { createInterface } from 'node:readline'
 import { createRequire } from 'node:module'
 import { useSupabaseAuthState } from '../examples/node/use-supabase-auth-state.js'
@@ -68,8 +68,8 @@ const answer = async ({ id, op, ...command }) => {
 	try {
 		const run = op === 'open' ? open(command) : withAuth[op](auths.get(command.auth), command)
 		return { id, result: (await run) ?? null }
-	} catch ({ name, message, code }) {
-		return { id, error: { name, message, code } }
+	} catch ({ name, message, code, certain }) {
+		return { id, error: { name, message, code, certain } }
 	}
 }
 

@@ -16,7 +16,7 @@ from supabase_auth_state import (
     LeaseLost,
     Rest,
     SealedValueError,
-    StoreError,
+    StateRolledBack,
     SupabaseAuthStateError,
     UnreadKeyError,
     WriteRefused,
@@ -117,12 +117,14 @@ class History:
         owners: who owned it when.
         problems: what is wrong whatever the order of the operations: exceptions that no caller
             should see.
+        told: the error that an operation ended in, by its name.
     """
 
     company_id: str
     operations: dict[str, Operation] = field(default_factory=dict)
     owners: list[Owner] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    told: dict[str, str] = field(default_factory=dict)
     _places: Any = field(default_factory=lambda: itertools.count(1))
     _names: Any = field(default_factory=lambda: itertools.count(1))
 
@@ -171,7 +173,11 @@ class History:
         if found is None and not self.problems:
             return None
         shown = sorted(self.operations.values(), key=lambda each: each.started)
-        trace = [f"  {o.started}-{o.ended} {o.name}: {o.effect} {o.outcome.value}" for o in shown]
+        trace = [
+            f"  {o.started}-{o.ended} {o.name}: {o.effect} {o.outcome.value} "
+            f"{self.told.get(o.name, '')}".rstrip()
+            for o in shown
+        ]
         return "\n".join([*([] if found is None else [str(found)]), *self.problems, *trace])
 
     def limit(self, opened_from: int, opened_until: int) -> int | None:
@@ -359,21 +365,20 @@ class Recorded:
         before = self._disturbances()
         try:
             return Outcome.ACKNOWLEDGED, await call
-        except SealedValueError as error:
+        except Exception as error:  # noqa: BLE001 - what no caller may see is a problem
+            self._history.told[name] = f"{type(error).__name__}: {error}"
+            return self._ended(name, error, disturbed=self._disturbances() != before), None
+
+    def _ended(self, name: str, error: Exception, *, disturbed: bool) -> Outcome:
+        if isinstance(error, (SealedValueError, StateRolledBack)):
             self._history.problems.append(f"{name}: {error}")
-            return Outcome.UNKNOWN, None
-        except _REFUSED:
-            return Outcome.REFUSED, None
-        except _REFUSED_IF_UNDISTURBED:
-            undisturbed = self._disturbances() == before
-            return Outcome.REFUSED if undisturbed else Outcome.UNKNOWN, None
-        except (StoreError, SupabaseAuthStateError) as error:
-            if type(error).__name__ == "StateRolledBack":
-                self._history.problems.append(f"{name}: told that the database was set back")
-            return Outcome.UNKNOWN, None
-        except Exception as error:  # noqa: BLE001 - no such exception may reach a caller
+        elif isinstance(error, _REFUSED) or (
+            isinstance(error, _REFUSED_IF_UNDISTURBED) and not disturbed
+        ):
+            return Outcome.REFUSED
+        elif not isinstance(error, SupabaseAuthStateError):
             self._history.problems.append(f"{name}: {type(error).__module__}.{error!r}")
-            return Outcome.UNKNOWN, None
+        return Outcome.UNKNOWN
 
     def _opened(self) -> Any:
         if self.auth is None:

@@ -24,7 +24,10 @@ async def main(url: str, company_id: str, *lease: str) -> None:
     loop = asyncio.get_running_loop()
     try:
         auth = await released.use_supabase_auth_state(
-            company_id, settings=settings, lease=bool(lease), **({"lease_ttl": 600} if lease else {})
+            company_id,
+            settings=settings,
+            lease=bool(lease),
+            **({"lease_ttl": 600} if lease else {}),
         )
     except released.SupabaseAuthStateError as error:
         say(type(error).__name__)
