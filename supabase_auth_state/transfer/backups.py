@@ -141,7 +141,10 @@ def read_backup(path: Path) -> Backup:
     Raises:
         FolderError: it cannot be read, or is not whole.
     """
-    members = _contents(path)
+    try:
+        members = _unpacked(path.read_bytes())
+    except OSError as exc:
+        raise FolderError(f"{path} cannot be read as a backup: {exc.strerror}") from exc
     if members is None:
         raise FolderError(
             f"{path} cannot be read as a backup: it is no .tar.gz, or not all of it is there"
@@ -311,11 +314,19 @@ def _create(path: Path, content: bytes) -> bool:
 
 
 def _contents(path: Path) -> list[_Member] | None:
-    """Return the files in a backup, or None when it is not whole."""
+    """Return the files in a backup, or None when it is not whole or cannot be read."""
+    try:
+        return _unpacked(path.read_bytes())
+    except OSError:
+        return None
+
+
+def _unpacked(content: bytes) -> list[_Member] | None:
+    """Return the files in a ``.tar.gz``, or None when it is not whole."""
     found = []
     try:
         # As a whole first: tarfile alone does not look at the checksum at the end.
-        whole = io.BytesIO(gzip.decompress(path.read_bytes()))
+        whole = io.BytesIO(gzip.decompress(content))
         with tarfile.open(fileobj=whole, mode="r:") as archive:
             for info in archive:
                 file = archive.extractfile(info)

@@ -20,7 +20,7 @@ from supabase_auth_state.errors import (
     some_of,
 )
 from supabase_auth_state.files.names import CREDS_FILE
-from supabase_auth_state.files.reading import read_document
+from supabase_auth_state.files.reading import kind_of, read_document
 from supabase_auth_state.rest.client import Rest, using_rest
 from supabase_auth_state.rest.connection import Client
 
@@ -162,9 +162,13 @@ def company_folders(parent: str | os.PathLike[str]) -> list[Path]:
     """Return the subfolders of a folder that are named after a company, in order.
 
     Raises:
-        FolderError: it is no folder.
+        FolderError: it is no folder, or the auth folder of one company.
     """
     folder = located(parent)
+    if kind_of(folder / CREDS_FILE) is not None:
+        raise FolderError(
+            f"{folder} is an auth folder itself, and no folder of auth folders: give its company"
+        )
     try:
         return sorted(
             path for path in folder.iterdir() if path.is_dir() and not is_left_out(path.name)

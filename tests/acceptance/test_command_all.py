@@ -16,6 +16,7 @@ from devstack import LocalStack
 from tests.acceptance.command import Command, Ended, Screen
 from tests.acceptance.conftest import Sample, command_for
 from tests.folders import another_device
+from tests.sealing import K1
 
 DAMAGE = {"token": {"type": "Buffer", "data": list(b"[]")}}
 
@@ -136,6 +137,15 @@ def test_no_company_at_all_is_no_failure(run: Command, tmp_path: Path) -> None:
     assert (missing.code, "cannot list" in missing.err) == (1, True)
 
 
+def test_the_folder_of_one_company_is_not_taken_for_a_folder_of_none(
+    run: Command, sample: Sample
+) -> None:
+    folder = sample("v7-small")
+    for command in (["import", "--each"], ["verify", "--all"], ["purge-files", "--all"]):
+        ended = run(*command, folder)
+        assert (ended.code, "is an auth folder itself" in ended.err) == (1, True), command
+
+
 def test_a_database_that_does_not_answer_stops_all(
     run: Command, project: LocalStack, sample: Sample
 ) -> None:
@@ -156,9 +166,10 @@ def test_a_company_that_is_not_stored_is_the_same_error_in_every_command(
     for command in (
         ["verify", folder], ["export", "out"], ["purge-files", folder], ["doctor"],
         ["doctor", "--fix"], ["pre-keys"], ["pre-keys", "--reap"], ["lease", "status"],
-        ["lease", "release"],
+        ["lease", "release"], ["history"], ["restore", "--yes"], ["restore", "--version", "1"],
+        ["reinstate"], ["settle"], ["delete", "--yes"], ["rekey"],
     ):  # fmt: skip
-        ended = run(*command, "--company", "962302-mistyped", "--json")
+        ended = run(*command, "--company", "962302-mistyped", "--json", SUPABASE_AUTH_STATE_KEYS=K1)
         assert (ended.code, ended.json["error"]) == (1, "CompanyNotFound"), command
         said.add(ended.json["message"])
     assert len(said) == 1

@@ -346,12 +346,25 @@ def test_the_command_moves_one_or_each(
     to = ["--to-url", other.url, "--to-key-env", "MOVE_TO"]
     code, [missing], _ = command("transfer", "--company", "v7-small", *to[:3], "NOT_SET")
     assert (code, missing["error"]) == (2, "ConfigurationError")
+    for wrong, value in (
+        ("--to-url", "ftp://x"),
+        ("--to-schema", "a-b"),
+        ("--to-key-env", "SUPABASE_ANON_KEY"),
+    ):
+        wrongly = ["transfer", "--company", "v7-small", *to, wrong, value]
+        code, [missing], _ = command(*wrongly)
+        assert (code, missing["error"]) == (2, "ConfigurationError")
+        assert "the project to move to (--to-url" in missing["message"]
     code, [moved], _ = command("transfer", "--company", "v7-small", *to)
     assert (code, moved["project"], moved["already_moved"]) == (0, other.url, False)
     code, lines, _ = command("transfer", "--each", *to)
     assert code == 0
     assert [line["already_moved"] for line in lines[:-1]].count(False) == 1
     assert lines[-1]["summary"]["done"] == 2
+    again = [str(tmp_path / "auth" / "v7-small" / "auth"), "--company", "v7-small"]
+    for option in ("--dry-run", "--force"):
+        code, [refused], _ = command("import", *again, option)
+        assert (code, refused["error"], refused["project"]) == (5, "CompanyMoved", other.url)
     code, [refused], _ = command("lease", "release", "--company", "v7-small", "--force")
     assert (code, refused["error"], refused["project"]) == (5, "CompanyMoved", other.url)
     for name in ("v7-small", "v6-small"):
