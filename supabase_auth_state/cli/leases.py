@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from supabase_auth_state.errors import ARRIVING, MOVED, CompanyMoved
 
-from .companies import refuse_unknown
 from .console import Console
 from .exits import DONE, OWNED, REFUSED
 from .parsing import Commands, add_common_options, add_company
@@ -142,6 +141,8 @@ async def read_lease(rest: Rest, company_id: str) -> Mapping[str, Any]:
         CompanyNotFound: the company has no rows, and no process owns it.
         StoreError: the database refused or did not answer.
     """
+    from .companies import refuse_unknown
+
     lease: Mapping[str, Any] = await rest.about("whatsapp_lease_status", company_id)
     if lease["owner"] is None:
         await refuse_unknown(rest, company_id)

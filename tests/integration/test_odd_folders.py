@@ -16,11 +16,13 @@ import pytest
 from supabase_auth_state import (
     FolderError,
     Rest,
+    SupabaseAuthStateError,
     export_folder,
     import_each,
     import_folder,
     purge_files,
     restore_backup,
+    use_auth_state,
     verify_folder,
 )
 from supabase_auth_state.transfer.import_each import ImportOutcome
@@ -76,7 +78,7 @@ def told(outcomes: list[ImportOutcome]) -> dict[str, str | None]:
 
 @pytest.mark.parametrize("mode", [0o000, 0o111, 0o444])
 async def test_a_folder_that_this_user_may_not_read_keeps_no_other_from_its_import(
-    rest: Rest, company_id: str, parent: Path, mode: int
+    rest: Rest, company_id: str, parent: Path, mode: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company_folder(parent, f"{company_id}-a", 1)
     closed = company_folder(parent, f"{company_id}-b", 2)
@@ -91,6 +93,11 @@ async def test_a_folder_that_this_user_may_not_read_keeps_no_other_from_its_impo
                 await work(closed, f"{company_id}-b", client=rest)
             with pytest.raises(FolderError):
                 await work(closed / "deeper", f"{company_id}-b", client=rest)
+        # Baileys opens what it can read by name, whether or not the folder can be listed.
+        for flag in ("true", "false") if mode != 0o111 else ():
+            monkeypatch.setenv("USE_DATABASE_AUTH_STATE", flag)
+            with pytest.raises(SupabaseAuthStateError):
+                await use_auth_state(f"{company_id}-b", folder=closed, client=rest)
         with pytest.raises(FolderError):
             await export_folder(closed / "deeper", f"{company_id}-a", client=rest)
         with pytest.raises(FolderError):

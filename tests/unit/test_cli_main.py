@@ -310,7 +310,10 @@ def test_a_mistake_of_ours_is_a_line_without_its_text(
     found = json.loads(capsys.readouterr().out)
     assert (found["ok"], found["message"]) == (False, "unexpected KeyError; -vv shows where")
     assert main([*VERIFY, "-vv"]) == 1
-    assert "Traceback" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "in verify_folder" in said
+    assert "c2VjcmV0" not in said
 
 
 def test_verbosity_may_stand_before_or_behind_the_command(
