@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
+from supabase_auth_state.errors import StoreUnavailable
 from supabase_auth_state.rest.aio import finish_even_if_cancelled
 from supabase_auth_state.types import SignalDataSet, SignalKeyStore
 
@@ -90,8 +91,9 @@ class TransactionalKeys:
     async def get(self, type: str, ids: Sequence[str]) -> dict[str, Any]:
         """Return ``{id: value}`` as the store does; a transaction sees its own writes.
 
-        Inside a transaction each row is read once. A read that fails makes the transaction fail at
-        its end too: clients take a failed read for "not stored" and would write over the row.
+        Inside a transaction each row is read once. A read that fails, or is given up, makes the
+        transaction fail at its end too: clients take a failed read for "not stored" and would write
+        over the row.
         """
         layers = self._layers()
         if not layers:
@@ -176,6 +178,12 @@ class TransactionalKeys:
     async def _read(self, layer: _Transaction, type: str, ids: Sequence[str]) -> dict[str, Any]:
         try:
             return await self._keys.get(type, ids)
+        except asyncio.CancelledError:
+            # As by `asyncio.wait_for`, after which a client may go on.
+            layer.failed_read = StoreUnavailable(
+                f"a read of {type} was given up, so nothing of the transaction is stored"
+            )
+            raise
         except Exception as error:
             layer.failed_read = error
             raise

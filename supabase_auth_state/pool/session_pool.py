@@ -79,6 +79,9 @@ class SessionPool(AsyncOnly, Generic[S]):
             connection replaced ours.
         yield_cap: the longest of those.
         timing: clock, sleep and chance, for tests.
+
+    Raises:
+        ConfigurationError: ``max_creating``, ``create_within`` or ``idle_after`` is not above 0.
     """
 
     def __init__(
@@ -98,6 +101,9 @@ class SessionPool(AsyncOnly, Generic[S]):
         yield_cap: float = 21600.0,
         timing: Timing | None = None,
     ) -> None:
+        _refuse_unless_positive(
+            max_creating=max_creating, create_within=create_within, idle_after=idle_after
+        )
         self._timing = timing or Timing()
         self._opener = _Opener(client)
         self._tasks = PoolTasks()
@@ -226,10 +232,12 @@ class SessionPool(AsyncOnly, Generic[S]):
 
         Raises:
             PoolClosed: the pool is closed.
-            ConfigurationError: the pool belongs to another event loop or process, or the companies
-                are one text, whose characters would be taken for companies.
+            ConfigurationError: the pool belongs to another event loop or process, ``every`` is not
+                above 0, or the companies are one text, whose characters would be taken for
+                companies.
         """
         self._refuse_closed()
+        _refuse_unless_positive(every=every)
         if isinstance(company_ids, (str, bytes)):
             raise ConfigurationError(
                 "serve takes a list of companies, not one text: pool.serve(['962302'])"
@@ -370,6 +378,12 @@ class SessionPool(AsyncOnly, Generic[S]):
 
     def _left_to_others(self, company: CompanyConnection[S], every: float) -> bool:
         return company.closed_at is not None and self._timing.now() - company.closed_at < 2 * every
+
+
+def _refuse_unless_positive(**options: float | None) -> None:
+    for name, value in options.items():
+        if value is not None and not value > 0:
+            raise ConfigurationError(f"{name} must be above 0, and it is {value!r}")
 
 
 class _Opener:

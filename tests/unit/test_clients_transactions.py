@@ -368,3 +368,24 @@ async def test_a_clear_in_a_transaction_leaves_nothing_of_what_was_read_and_writ
             assert await keys.get("session", ["read", "written", "inside"]) == {}
             await keys.set({"session": {"after": 4}})
     assert store.rows == {("session", "after"): 4}
+
+
+async def test_a_read_that_was_given_up_unseen_fails_the_transaction(
+    keys: TransactionalKeys, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(type: str, ids: Sequence[str]) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def message() -> None:
+        async with keys.transaction("a"):
+            # Clients take a read that took too long for "not stored".
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(keys.get("session", ["a"]), 0.01)
+            await keys.set({"session": {"a": "a new session"}})
+
+    store.rows["session", "a"] = "the session"
+    monkeypatch.setattr(store, "get", hang)
+    with pytest.raises(StoreUnavailable, match="given up"):
+        await message()
+    assert store.rows == {("session", "a"): "the session"}

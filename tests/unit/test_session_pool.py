@@ -801,6 +801,17 @@ async def test_serve_takes_no_text_for_a_list(world: World, companies: Any) -> N
     assert pool.status() == {}
 
 
+@pytest.mark.parametrize("name", ["max_creating", "create_within", "idle_after"])
+async def test_a_limit_with_which_nothing_would_ever_happen_is_refused(
+    world: World, name: str
+) -> None:
+    options: dict[str, Any] = {name: 0}
+    with pytest.raises(ConfigurationError, match=name):
+        world.pool(Factory(), **options)
+    with pytest.raises(ConfigurationError, match="every"):
+        world.pool(Factory()).serve(["962302"], every=0)
+
+
 # Other ways to use it
 
 
