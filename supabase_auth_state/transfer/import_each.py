@@ -165,16 +165,17 @@ def company_folders(parent: str | os.PathLike[str]) -> list[Path]:
         FolderError: it is no folder, or the auth folder of one company.
     """
     folder = located(parent)
-    if kind_of(folder / CREDS_FILE) is not None:
-        raise FolderError(
-            f"{folder} is an auth folder itself, and no folder of auth folders: give its company"
-        )
     try:
-        return sorted(
+        found = sorted(
             path for path in folder.iterdir() if path.is_dir() and not is_left_out(path.name)
         )
     except OSError as exc:
         raise FolderError(f"cannot list {folder}: {exc.strerror}") from exc
+    if not found and kind_of(folder / CREDS_FILE) is not None:
+        raise FolderError(
+            f"{folder} is an auth folder itself, and no folder of auth folders: give its company"
+        )
+    return found
 
 
 def _look(parent: Path) -> tuple[list[str], dict[str, list[str]]]:
