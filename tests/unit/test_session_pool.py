@@ -778,6 +778,40 @@ async def test_serve_again_replaces_the_list_and_keeps_what_is_up(world: World) 
     assert pool.status() == {"a": "down", "b": "up"}
 
 
+async def test_room_that_comes_while_a_factory_hangs_is_filled_in_the_next_round(
+    world: World,
+) -> None:
+    hangs = gate()
+    pool = world.pool(Factory(None, hangs))
+    pool.serve(["a", "b", "c"], every=30.0, at_most=2)
+    await idle()
+    (up,) = [company for company, status in pool.status().items() if status == "up"]
+    await pool.close(up)
+    await world.time.advance(30.0)
+    assert sorted(pool.status().values()) == ["down", "opening", "up"]
+    hangs.set_result(None)
+
+
+@pytest.mark.parametrize("companies", ["962302", b"962302"])
+async def test_serve_takes_no_text_for_a_list(world: World, companies: Any) -> None:
+    pool = world.pool(Factory())
+    with pytest.raises(ConfigurationError, match="a list"):
+        pool.serve(companies)
+    await idle()
+    assert pool.status() == {}
+
+
+@pytest.mark.parametrize("name", ["max_creating", "create_within", "idle_after"])
+async def test_a_limit_with_which_nothing_would_ever_happen_is_refused(
+    world: World, name: str
+) -> None:
+    options: dict[str, Any] = {name: 0}
+    with pytest.raises(ConfigurationError, match=name):
+        world.pool(Factory(), **options)
+    with pytest.raises(ConfigurationError, match="every"):
+        world.pool(Factory()).serve(["962302"], every=0)
+
+
 # Other ways to use it
 
 
