@@ -25,6 +25,10 @@ class Sample:
         """Give a figure of the processes, summed up."""
         return sum(process.get(name, 0) for process in self.processes)
 
+    def mean(self, name: str) -> float:
+        """Give a figure of one process, on average."""
+        return self.total(name) / max(1, len(self.processes))
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -34,12 +38,16 @@ class Figure:
         name: what it is, with its unit.
         of: takes it from a sample.
         most: how many times its median in the first quarter of a phase it may be in the last; None
-            when it is only told.
+            when that is not judged.
+        limit: what it may be at most, whatever it was before; None for no such limit.
+        fills: whether the first phase fills it with new chats, so that only the last is judged.
     """
 
     name: str
     of: Callable[[Sample], float]
-    most: float | None
+    most: float | None = None
+    limit: float | None = None
+    fills: bool = False
 
 
 def _of(name: str, scale: float = 1.0) -> Callable[[Sample], float]:
@@ -50,20 +58,28 @@ def _in_database(name: str, scale: float = 1.0) -> Callable[[Sample], float]:
     return lambda sample: sample.database[name] / scale
 
 
+def _a_row(name: str) -> Callable[[Sample], float]:
+    return lambda sample: sample.database[name] / max(1, sample.database["rows"])
+
+
 FIGURES = (
     Figure("memory, MB", _of("memory", 1e6), 1.2),
-    Figure("descriptors", _of("descriptors"), 1.2),
+    Figure("open files", _of("files"), 1.2),
+    # As many as there were requests at once, up to the connections that a client makes.
+    Figure("sockets of each", lambda sample: sample.mean("sockets"), limit=40),
     Figure("tasks", _of("tasks"), 1.2),
     Figure("connections to PostgreSQL", _in_database("connections"), 1.5),
-    Figure("table, MB", _in_database("table", 1e6), 1.6),
-    Figure("indexes, MB", _in_database("index", 1e6), 1.4),
-    Figure("rows", _in_database("rows"), 1.3),
+    # A new chat leaves rows that stay, and its session grows with the first turns.
+    Figure("rows", _in_database("rows"), 1.2, fills=True),
+    Figure("table, bytes a row", _a_row("table"), 1.2, fills=True),
+    Figure("indexes, bytes a row", _a_row("index"), 1.2, fills=True),
+    Figure("table, MB", _in_database("table", 1e6)),
     # One for each opening of the last hour by the clock, which is many days of a quick run.
-    Figure("rows of whatsapp_writers", _in_database("writers"), None),
+    Figure("rows of whatsapp_writers", _in_database("writers")),
     # What autovacuum has not come to yet: it goes up and down.
-    Figure("dead rows", _in_database("dead"), None),
+    Figure("dead rows", _in_database("dead")),
     # What the processes have received since they began: it is what Supabase counts as egress.
-    Figure("received, MB", _of("received", 1e6), None),
+    Figure("received, MB", _of("received", 1e6)),
 )
 """What is told, and what is judged. `most` leaves room for what docs/reliability.md explains."""
 
@@ -74,8 +90,11 @@ PHASES = {"one process": (4.0, 12.0), "three processes": (14.0, 24.0)}
 def judge(samples: Sequence[Sample]) -> Iterator[str]:
     """Yield what grew more than it may."""
     for phase, figure, before, after in _ends(samples):
-        if figure.most is not None and after > figure.most * before:
+        most = None if figure.fills and phase == "one process" else figure.most
+        if most is not None and after > most * before:
             yield f"{phase}: {figure.name} grew from {before:.1f} to {after:.1f}"
+        if figure.limit is not None and after > figure.limit:
+            yield f"{phase}: {figure.name} grew to {after:.1f}, more than {figure.limit:.0f}"
 
 
 def table(samples: Sequence[Sample]) -> Iterator[str]:

@@ -16,7 +16,7 @@ def draw(samples: Sequence[Sample], path: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "soak"
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(5, 2, figsize=(9, 8.5), sharex=True)
+    figure, axes = plt.subplots(6, 2, figsize=(9, 10), sharex=True)
     hours = [sample.hour for sample in samples]
     for axis, shown in zip(axes.flat, FIGURES, strict=True):
         axis.plot(hours, [shown.of(sample) for sample in samples], color="#1a7f5a", linewidth=1)

@@ -17,16 +17,14 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
-from httpx_aiohttp import AiohttpTransport
-from supabase import AsyncClientOptions, acreate_client
-
 from soak.traffic import Client, rate
-from supabase_auth_state import AuthState, SessionPool, Settings, start_automatic_cleanup
+from supabase_auth_state import AuthState, SessionPool, open_rest, start_automatic_cleanup
 from supabase_auth_state.codec import revive
+from supabase_auth_state.rest.activity import ACTIVITY
 
 COUNTER = "15550000000.0"
 """The session in which the messages of a company are counted."""
@@ -105,26 +103,20 @@ class Worker:
         self._options = options
         self._own: dict[str, int] = {}
         self._open: dict[str, Connection] = {}
-        self._received = 0
 
     async def run(self) -> None:
         """Serve until the input ends."""
-        settings = Settings.from_env()
-        hooks = {"response": [self._count]}
-        async with httpx.AsyncClient(
-            transport=AiohttpTransport(), event_hooks=hooks, timeout=30
-        ) as session:
-            options = AsyncClientOptions(httpx_client=session, auto_refresh_token=False)
-            client = await acreate_client(settings.url, settings.key, options=options)
-            async with (
-                SessionPool(self._connect, client=client) as pool,
-                start_automatic_cleanup(max(1.0, self._options["day"] / 24), client=client),
-            ):
-                sampling = asyncio.create_task(self._sample())
-                while line := await asyncio.to_thread(sys.stdin.readline):
-                    await self._take(pool, json.loads(line))
-                sampling.cancel()
-                await self._take(pool, {})
+        rest = open_rest()
+        async with (
+            SessionPool(self._connect, client=rest) as pool,
+            start_automatic_cleanup(max(1.0, self._options["day"] / 24), client=rest),
+        ):
+            sampling = asyncio.create_task(self._sample())
+            while line := await asyncio.to_thread(sys.stdin.readline):
+                await self._take(pool, json.loads(line))
+            sampling.cancel()
+            await self._take(pool, {})
+        await rest.close()
 
     async def _take(self, pool: SessionPool[Connection], own: dict[str, int]) -> None:
         self._own = own
@@ -140,11 +132,6 @@ class Worker:
         self._open[company_id] = connection
         return connection
 
-    async def _count(self, response: httpx.Response) -> None:
-        self._received += int(response.headers.get("content-length", 0)) + sum(
-            len(name) + len(value) + 4 for name, value in response.headers.raw
-        )
-
     async def _sample(self) -> None:
         while True:
             began = time.perf_counter()
@@ -153,16 +140,22 @@ class Worker:
                 **_of_the_process(),
                 "tasks": len(asyncio.all_tasks()),
                 "late": time.perf_counter() - began - 1,
-                "received": self._received,
+                "received": sum(each.received for each in ACTIVITY.traffic.values()),
                 "messages": sum(each.messages for each in self._open.values()),
                 "companies": len(self._open),
             }})  # fmt: skip
 
 
 def _of_the_process() -> dict[str, int]:
+    links = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the folder's own, which is closed by now
+            links.add(str(descriptor.readlink()))
+    sockets = sum(link.startswith("socket:") for link in links)
     return {
         "memory": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE"),
-        "descriptors": sum(1 for _ in Path("/proc/self/fd").iterdir()),
+        "files": len(links) - sockets,
+        "sockets": sockets,
     }
 
 

@@ -48,10 +48,10 @@ async def test_an_owner_that_does_not_find_it_is_told(own_stack: LocalStack) -> 
     assert any("of " in violation for violation in soak.violations)
 
 
-def day(memory: float) -> list[Sample]:
+def day(memory: float, sockets: int = 9) -> list[Sample]:
     """A day at whose end the process has `memory` times what it had at its beginning."""
     return [
-        Sample(hour / 10, DATABASE, [{"memory": 1 + (memory - 1) * hour / 240, "descriptors": 9}])
+        Sample(hour / 10, DATABASE, [{"memory": 1 + (memory - 1) * hour / 240, "sockets": sockets}])
         for hour in range(240)
     ]
 
@@ -59,6 +59,9 @@ def day(memory: float) -> list[Sample]:
 def test_what_grows_is_told_and_what_is_flat_is_not() -> None:
     assert list(judge(day(1.1))) == []
     assert [line.split(": ")[0] for line in judge(day(5))] == ["one process", "three processes"]
+    assert [line.split(" grew to ")[1] for line in judge(day(1, sockets=41))] == [
+        "41.0, more than 40"
+    ] * 2
     assert len(list(table(day(1)))) == 2 + 2 * len(FIGURES) + 1
 
 

@@ -1,14 +1,12 @@
 """Bad input of every kind: no foreign exception, no wrong value, no content in an error.
 
-How many inputs a run tries is bounded, so that it takes some seconds. FUZZ_TIMES=100 tries a
-hundred times as many.
+How many inputs a run tries is bounded, so that it takes some seconds; see tests/length.py.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import os
 import traceback
 from pathlib import Path
 from typing import Any
@@ -28,11 +26,11 @@ from supabase_auth_state.files.names import file_name, parse_file_name
 from supabase_auth_state.files.reading import parse_document
 from supabase_auth_state.files.single_file import read_single_file
 from supabase_auth_state.types import KEY_TYPES, KeyRef
+from tests.length import LENGTH
 from tests.single_file import single_file
 from tests.values import BAILEYS, auth_rows, rows, same
 
 SECRET = "planted-secret"
-TIMES = int(os.environ.get("FUZZ_TIMES", "1"))
 FAMILIES = st.sampled_from(["baileys", "pyaileys"])
 
 FILES = {path.name: path.read_bytes() for path in sorted((BAILEYS / "v7-small").iterdir())}
@@ -46,12 +44,12 @@ SINGLE_FILE = single_file(BAILEYS / "v6-small")
 
 
 # A long run takes its time; see tests/unit/conftest.py.
-pytestmark = pytest.mark.timeout(60 * TIMES)
+pytestmark = pytest.mark.timeout(60 * max(1, LENGTH))
 
 
 def tries(number: int) -> settings:
     """Try so many inputs, or in a long run more."""
-    return settings(max_examples=number * TIMES)
+    return settings(max_examples=max(1, int(number * LENGTH)))
 
 
 # Inputs
