@@ -26,7 +26,7 @@ from supabase_auth_state.leases.lease import Lease, acquire_lease, new_owner
 from supabase_auth_state.leases.seals import sealing_for
 from supabase_auth_state.leases.writer import Writer
 from supabase_auth_state.rest.client import Rest, open_rest
-from supabase_auth_state.rest.connection import Client
+from supabase_auth_state.rest.connection import Client, Place
 from supabase_auth_state.rest.opening import Closing, Opening
 from supabase_auth_state.store.journal import Head, Journal, JournalFile, replay
 from supabase_auth_state.store.key_store import SupabaseKeyStore
@@ -70,6 +70,7 @@ class AuthState(Closing):
         self.family = family
         self._owned_rest = owned_rest
         self._journal = journal
+        self._place = Place()
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -135,15 +136,19 @@ class AuthState(Closing):
         """Wait for the writes under way, release the lease, close what was opened for it.
 
         Giving up the wait, as by ``asyncio.wait_for``, cancels nothing: the closing goes on, and a
-        second call waits for it.
+        second call waits for it. Does nothing in a process that was forked from the one that opened
+        it, and does not wait for what another event loop has begun.
         """
+        if not self._place.is_in_this_process():
+            return
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close())
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
         try:
-            await self.keys.settle()
+            if self._place.is_here():
+                await self.keys.settle()
         finally:
             if self._journal is not None:
                 self._journal.close()
@@ -226,10 +231,12 @@ def use_supabase_auth_state(
         try:
             if journal is not None:
                 file = JournalFile(journal, company_id)
-            others = await _others(rest, file)
+            writer = Writer(rest, company_id)
+            others = await _others(rest, file, writer)
             if lease:
-                held = await acquire_lease(rest, company_id, ttl=lease_ttl, owner=owner)
-            writer = Writer(rest, company_id) if held is None else held.writer
+                held = await acquire_lease(
+                    rest, company_id, ttl=lease_ttl, owner=owner, writer=writer
+                )
             if file is not None and held is not None:
                 await _replay(rest, file, held, others=others, family=family)
             fresh = _fresh(company_id, family, new_creds) if create else None
@@ -253,12 +260,16 @@ def use_supabase_auth_state(
     return Opening(open_it)
 
 
-async def _others(rest: Rest, file: JournalFile | None) -> bool:
+async def _others(rest: Rest, file: JournalFile | None, writer: Writer) -> bool:
     """Return whether others may have written the company since the journal was begun."""
     if file is None or file.head is None or not file.left:
         return False
-    found = await _written(rest, file, [file.head.writer], file.head.since)
-    return bool(found["others"]) or found.get("released") != file.head.released
+    found = await _written(rest, file, file.head.writers, file.head.since)
+    others = bool(found["others"]) or found.get("released") != file.head.released
+    if not others:
+        # Before the lease is asked for, which may be given though no answer comes.
+        file.opens(writer.id)
+    return others
 
 
 async def _written(
@@ -277,7 +288,7 @@ async def _replay(
     # Asked once more under the lease, under which no other process writes: acquiring it may have
     # let the database forget a writer of more than an hour ago, which the first answer knew.
     mine = lease.writer.id
-    before = [mine] if file.head is None else [mine, file.head.writer]
+    before = [mine] if file.head is None else [mine, *file.head.writers]
     since = 0.0 if file.head is None else file.head.since
     found = await _written(rest, file, before, since)
     keys = SupabaseKeyStore(rest, file.company_id, family=family, lease=lease)

@@ -24,7 +24,9 @@ from supabase_auth_state.errors import (
 )
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.clocks import clock
+from supabase_auth_state.rest.connection import Place
 from supabase_auth_state.rest.requests import DEADLINE_HEADER, names
+from supabase_auth_state.rest.timestamps import time_of
 
 from .renewals import renewals_of
 from .writer import Writer
@@ -80,6 +82,7 @@ class Lease:
         self._rest = rest
         self._until = until
         self._released = False
+        self._place = Place()
         self._renewals = renewals_of(rest, ttl, clock)
 
     def __repr__(self) -> str:
@@ -129,7 +132,7 @@ class Lease:
     async def _report(self) -> None:
         """Keep it in the database for those who look: what was refused has left nothing there."""
         with suppress(StoreError, ConfigurationError):
-            await self._rest.about("report_whatsapp_restored", self.company_id)
+            await self._rest.about("report_whatsapp_restored", self.company_id, timed=True)
 
     async def renew(self) -> None:
         """Renew the lease now.
@@ -176,15 +179,24 @@ class Lease:
         if answer["lapses"] > self.lapses:
             self.lapses = answer["lapses"]
             self._rest.met("lease_lapsed")
-        self._until = max(self._until, asked + self.ttl)
+        self._until = max(self._until, self._ends(answer, asked))
+
+    def _ends(self, answer: Mapping[str, Any], asked: float) -> float:
+        # The time runs from the question. Where the answer is one to an earlier renewal, as of a
+        # cache in between, it runs from when that one was executed.
+        ends = asked + self.ttl
+        if (at := time_of(answer.get("expires_at"))) is not None:
+            ends = min(ends, self._rest.moment_of(at))
+        return ends
 
     async def release(self) -> None:
         """Stop renewing and let others have the company.
 
         What this process writes from here on is refused. A lease that cannot be released,
-        because the database does not answer, ends by itself.
+        because the database does not answer, ends by itself. Does nothing in a process that was
+        forked from the owner.
         """
-        if self._released:
+        if self._released or not self._place.is_in_this_process():
             return
         self._released = True
         await self._renewals.remove(self)
@@ -202,7 +214,12 @@ class Lease:
 
 
 async def acquire_lease(
-    rest: Rest, company_id: str, *, ttl: float = 30.0, owner: str | None = None
+    rest: Rest,
+    company_id: str,
+    *,
+    ttl: float = 30.0,
+    owner: str | None = None,
+    writer: Writer | None = None,
 ) -> Lease:
     """Own a company, and keep owning it by renewing in the background until `Lease.release`.
 
@@ -217,6 +234,7 @@ async def acquire_lease(
         owner: a name of your own for this holder, unique among all processes that run at the same
             time; made up when absent. A process that is started again under its name gets its
             lease back at once, without waiting for the time to run out.
+        writer: numbers the requests, this being the first; made when absent.
 
     Raises:
         LeaseHeld: another process owns the company.
@@ -235,7 +253,7 @@ async def acquire_lease(
             f"a lease's owner may not begin with {ARRIVING.strip()!r} or {MOVED.strip()!r}: these "
             "mark companies that move between projects"
         )
-    return await _acquire(rest, company_id, ttl, owner or new_owner())
+    return await _acquire(rest, writer or Writer(rest, company_id), ttl, owner or new_owner())
 
 
 async def acquire_closed(rest: Rest, company_id: str, mark: str, *, ttl: float) -> Lease:
@@ -251,12 +269,11 @@ async def acquire_closed(rest: Rest, company_id: str, mark: str, *, ttl: float) 
         WriteRefused: this mark does not close it any more.
         LeaseHeld, CompanyMoved, StoreError: as `acquire_lease`.
     """
-    return await _acquire(rest, company_id, ttl, mark)
+    return await _acquire(rest, Writer(rest, company_id), ttl, mark)
 
 
-async def _acquire(rest: Rest, company_id: str, ttl: float, owner: str) -> Lease:
-    seconds = math.ceil(ttl)
-    writer = Writer(rest, company_id)
+async def _acquire(rest: Rest, writer: Writer, ttl: float, owner: str) -> Lease:
+    seconds, company_id = math.ceil(ttl), writer.company_id
     asked, commit = clock(), writer.next_commit()
     try:
         answer = await rest.ask(

@@ -76,6 +76,12 @@ class Renewals:
         self._leases.discard(lease)
         if not self._leases and self._task is not None:
             task, self._task = self._task, None
+            loop = task.get_loop()
+            if loop is not asyncio.get_running_loop():
+                # It may have ended; and no loop can wait for what another one does.
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(task.cancel)
+                return
             task.cancel()
             await asyncio.wait({task})
 

@@ -15,6 +15,7 @@ from supabase_auth_state.errors import (
     LeaseLost,
     SealedValueError,
     StateRolledBack,
+    SupabaseAuthStateError,
     WriteRefused,
 )
 from supabase_auth_state.rest.client import Rest
@@ -215,7 +216,12 @@ class Writer:
             self.unknown = False
             self.is_stored(commit)
             return result
-        raise self._meaning(refused)
+        meaning = self._meaning(refused)
+        if isinstance(meaning, (CompanyQuarantined, SealedValueError)):
+            # What it was refused for may pass: a copy that comes later would be executed.
+            with suppress(SupabaseAuthStateError):
+                await self._send(self._fencing)
+        raise meaning
 
     def _headers(self, opens: Sequence[str]) -> Mapping[str, str]:
         keys = {OPENS_HEADER: ",".join(opens)} if opens else {}

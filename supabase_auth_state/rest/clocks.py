@@ -37,3 +37,7 @@ class DatabaseClock:
         The answer that named the time was on its way for a while, so the database is ahead of this.
         """
         return moment + self._ahead
+
+    def moment_of(self, time: float) -> float:
+        """Return the moment of this machine's clock at which it is this time of the database."""
+        return time - self._ahead

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 import orjson
 
 from supabase_auth_state.errors import (
+    AccessDenied,
     ConfigurationError,
     ProjectRestricted,
+    SchemaMissing,
     StoreError,
     StoreUnavailable,
 )
@@ -51,6 +54,9 @@ _PAUSE, _LONGEST_PAUSE = 0.1, 4.0
 _LONGEST_RETRY_AFTER = 60.0
 # aiohttp warns that larger bodies hold up the event loop, so they are sent in parts.
 _PART = 1 << 19
+
+_PASSING = (StoreUnavailable, ProjectRestricted, SchemaMissing, AccessDenied)
+_CODE = re.compile(r"[0-9A-Z]{5}|PGRST[0-9A-Z]{3}")
 
 T = TypeVar("T")
 
@@ -97,6 +103,7 @@ class Request(Generic[T]):
             third of the processor time of an upsert of 100 rows.
         headers: further headers.
         commit: the place among the writer's requests, for a write.
+        timed: whether it is a write without a place, which the database refuses when it is late.
         harmless_late: whether nobody is harmed when a copy of the write lands late.
     """
 
@@ -106,6 +113,7 @@ class Request(Generic[T]):
     content: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     commit: Commit | None = None
+    timed: bool = False
     harmless_late: bool = False
 
 
@@ -197,12 +205,14 @@ class Sender:
             log.info("%s; attempt %d in %.1f s", failure, attempt + 1, pause, extra=RETRIED)
             await self._timing.sleep(pause)
         # Certain is a refusal of the only copy by PostgREST itself, whose refusals have a code, and
-        # that any other copy would meet: a database that only reads may write a moment later.
-        passing = isinstance(failure, (StoreUnavailable, ProjectRestricted))
-        certain = attempt == 0 and not passing and failure.code
+        # that any other copy would meet. A moment later a database may write again, a server know
+        # the schema, a key be valid.
+        passing = isinstance(failure, _PASSING)
+        certain = attempt == 0 and not passing and _CODE.fullmatch(failure.code or "")
         if isinstance(failure, StoreUnavailable):
             self.met("given_up")
-        if request.commit is not None and not certain and not request.harmless_late:
+        writes = request.commit is not None or request.timed
+        if writes and not certain and not request.harmless_late:
             # Copies of this write may still be on their way.
             await self._timing.sleep(max(deadline - now(), 0.0))
         raise failure
@@ -303,6 +313,7 @@ class Sender:
         if request.commit is not None:
             headers |= request.commit.headers
             headers[COMMIT_HEADER] = str(request.commit)
+        if request.commit is not None or request.timed:
             headers[DEADLINE_HEADER] = self.deadline(deadline)
         built = request.build(postgrest).request
         left = max(deadline - self._timing.now(), 0.001)

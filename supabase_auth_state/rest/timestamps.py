@@ -11,6 +11,14 @@ def timestamp(time: float) -> str:
     return datetime.fromtimestamp(time, timezone.utc).isoformat()
 
 
+def time_of(found: object) -> float | None:
+    """Return a time of an answer in seconds since 1970, or None when it is none."""
+    try:
+        return seconds(found) if isinstance(found, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
 def seconds(text: str) -> float:
     """Return a time of the database in seconds since 1970."""
     # Python 3.10 reads only three or six digits, and the database leaves out zeros at the end.

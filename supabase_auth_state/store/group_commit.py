@@ -91,7 +91,7 @@ class GroupCommit:
         self._space = asyncio.Event()
         self._pending = 0
         self._arriving = 0
-        self._working = False
+        self._working = self._beginning = False
         self._settled = asyncio.Event()
 
     async def commit(self, change: Change) -> None:
@@ -115,10 +115,7 @@ class GroupCommit:
             waiting = _Waiting(change, size)
             self._queue.append(waiting)
             if not self._working:
-                self._working = True
-                # In the next turn of the loop: what else arrives in this one is joined, however
-                # early the loop's task factory lets a task take its first step.
-                asyncio.get_running_loop().call_soon(self._begin)
+                self._begin()
         finally:
             self._arriving -= 1
             self._tell_settled()
@@ -144,25 +141,43 @@ class GroupCommit:
             self._pending += size
 
     def _begin(self) -> None:
+        self._working = self._beginning = True
+        # The task is there at once, so that the end of the loop in this turn is its end as well.
         self._worker = asyncio.get_running_loop().create_task(self._work())
+        self._beginning = False
+        self._worker.add_done_callback(self._ended)
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        if self._working and worker is self._worker:
+            # It was cancelled before its first step.
+            self._fail_all([], asyncio.CancelledError())
+            self._working = False
+            self._tell_settled()
 
     async def _work(self) -> None:
         group: list[_Waiting] = []
         try:
+            if self._beginning:
+                # What else arrives in this turn is joined, also where the loop's task factory lets
+                # a task take its first step early.
+                await asyncio.sleep(0)
             while self._queue:
                 group = self._take()
                 await self._write(group)
                 self._leave(group)
         except BaseException as error:
-            group += self._queue
-            self._queue.clear()
-            for waiting in group:
-                waiting.fail(error)
-            self._leave(group)
+            self._fail_all(group, error)
             raise
         finally:
             self._working = False
             self._tell_settled()
+
+    def _fail_all(self, group: list[_Waiting], error: BaseException) -> None:
+        group += self._queue
+        self._queue.clear()
+        for waiting in group:
+            waiting.fail(error)
+        self._leave(group)
 
     def _leave(self, group: list[_Waiting]) -> None:
         self._pending -= sum(waiting.size for waiting in group)

@@ -53,6 +53,8 @@ class JoinedReads:
 
     def _begin(self, batch: _Batch) -> None:
         self._open = None
+        if batch.is_abandoned:
+            return
         task = asyncio.get_running_loop().create_task(self._answer(batch))
         self._running.add(task)
         task.add_done_callback(lambda ended: self._ended(ended, batch))
@@ -82,6 +84,11 @@ class _Batch:
     def __init__(self) -> None:
         self.wanted: dict[str, dict[str, int]] = {}
         self._callers: list[tuple[str, Sequence[str], Found]] = []
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether every caller is gone, as at the end of the loop."""
+        return all(answer.done() for _, _, answer in self._callers)
 
     def ask(self, key_type: str, ids: Sequence[str], answer: Found) -> Found:
         wanted = self.wanted.get(key_type)

@@ -9,13 +9,14 @@ process has owned or written the company meanwhile.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,14 @@ import orjson
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
-from supabase_auth_state.errors import ConfigurationError, JournalError
+from supabase_auth_state.errors import (
+    CompanyQuarantined,
+    ConfigurationError,
+    InvalidRequest,
+    JournalError,
+    WriteRefused,
+)
+from supabase_auth_state.rest.aio import finish_even_if_cancelled
 
 from .group_commit import Change
 
@@ -59,6 +67,7 @@ class Head:
         token: the token of its lease.
         since: when it began to own the company, in seconds since 1970 of the database.
         released: the last number that the database had of a client of 0.2, which counts apart.
+        opened: the openings since then that were to write what is left, and may have had a lease.
     """
 
     company_id: str
@@ -66,6 +75,16 @@ class Head:
     token: int
     since: float
     released: str | None = None
+    opened: Sequence[str] = field(default_factory=list)
+
+    @property
+    def writers(self) -> list[str]:
+        """The openings that have written the journal, or were to write what is left of it."""
+        return [self.writer, *self.opened]
+
+    def may_precede(self, token: int) -> bool:
+        """Return whether no other process can have had a lease before that of this token."""
+        return self.token < token <= self.token + max(len(self.opened), 1)
 
 
 def sealed(box: SecretBox, number: int, content: object) -> bytes:
@@ -170,6 +189,8 @@ class JournalFile:
         self._file: int | None = None
         self._records = self._bytes = 0
         self._waiting: set[int] = set()
+        # Answered, and not yet struck out: the disk was full, for example.
+        self._struck: list[int] = []
         # A change is written by a thread, an answer by the event loop.
         self._appending = threading.RLock()
         self._lock = self._locked()
@@ -179,35 +200,76 @@ class JournalFile:
             self._unlock()
             raise
 
-    def begin(self, head: Head) -> None:
-        """Begin anew: what was left is written to the database, or was put aside."""
-        if self._file is not None:
-            os.close(self._file)
-        self._begun = head
-        beside = self.path.with_suffix(".new")
-        with suppress(FileNotFoundError):
-            beside.unlink()
-        self._file = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _PRIVATE)
-        self._records = self._bytes = 0
-        self._append([head.company_id, head.writer, head.token, head.since, head.released])
-        os.fsync(self._file)
-        beside.replace(self.path)
-        self._sync_folder()
+    def begin(self, head: Head, left: Sequence[Change] = ()) -> None:
+        """Begin anew, all at once: when it fails, the journal is as it was.
+
+        Args:
+            head: who writes from here on.
+            left: the changes that still wait; their numbers are 1, 2, 3 …
+
+        Raises:
+            JournalError: it cannot be kept.
+        """
+        with self._no_foreign_error("written"):
+            self._begin(head, left)
+
+    def opens(self, writer: str) -> None:
+        """Take note that an opening is about to own the company, and to write what is left.
+
+        Raises:
+            JournalError: it cannot be kept.
+        """
+        if self.left and self.head is not None:
+            self.head = replace(self.head, opened=[*self.head.opened, writer])
+            self.begin(self.head, self.left)
+
+    def _begin(self, head: Head, left: Sequence[Change] = ()) -> None:
+        with self._appending:
+            records = [dataclasses.astuple(head), *map(encoded, left)]
+            data = b"".join(sealed(self._box, *record) for record in enumerate(records))
+            beside = self.path.with_suffix(".new")
+            with suppress(FileNotFoundError):
+                beside.unlink()
+            file = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _PRIVATE)
+            try:
+                _write(file, data)
+                os.fsync(file)
+                beside.replace(self.path)
+            except BaseException:
+                os.close(file)
+                raise
+            if self._file is not None:
+                os.close(self._file)
+            self._file, self._begun = file, head
+            self._records, self._bytes = len(records), len(data)
+            self._waiting = set(range(1, len(records)))
+            self._struck.clear()
+            self._sync_folder()
 
     def put(self, change: Change) -> int:
         """Keep a change, durably, and return its number.
 
         Raises:
             OSError: it cannot be kept.
+            JournalError: it is closed.
         """
         with self._appending:
+            if self._file is None:
+                raise JournalError(
+                    f"company {self.company_id!r}: the journal {self.path} is closed",
+                    path=self.path,
+                )
             if self._bytes > _LONG and not self._waiting:
-                self.begin(self._begun)
-            number = self._append(encoded(change))
+                self._begin(self._begun)
+            # What could not be struck out before must not be written after what comes now.
+            self._strike()
+            number, file = self._append(encoded(change)), self._file
             self._waiting.add(number)
-            file = self._file
-        if file is not None:
+        try:
             os.fsync(file)
+        except OSError:
+            self.answered(number, refused=True)
+            raise
         return number
 
     def answered(self, number: int, *, refused: bool) -> None:
@@ -223,54 +285,64 @@ class JournalFile:
         with self._appending, suppress(OSError):
             self._waiting.discard(number)
             if self._file is not None:
-                self._append(number)
+                self._struck.append(number)
+                self._strike()
                 if refused:
                     os.fsync(self._file)
 
     def put_aside(self) -> Path:
-        """Give the file another name, for a person to look at, and return it."""
+        """Give the file another name, for a person to look at, and return it.
+
+        Raises:
+            JournalError: it cannot be renamed.
+        """
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         aside = self.path.with_name(f"{self.path.name}.refused-{stamp}-{os.urandom(2).hex()}")
-        self.path.rename(aside)
-        self._sync_folder()
+        with self._no_foreign_error("renamed"):
+            self.path.rename(aside)
+            self._sync_folder()
         return aside
 
     def close(self) -> None:
         """Let others use it; without anything that waits the file is removed."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-            if not self._waiting:
-                self.path.unlink(missing_ok=True)
-        self._unlock()
+        with self._appending:
+            if self._file is not None:
+                with suppress(OSError):
+                    self._strike()
+                os.close(self._file)
+                self._file = None
+                if not self._waiting:
+                    self.path.unlink(missing_ok=True)
+            self._unlock()
+
+    def _strike(self) -> None:
+        while self._struck:
+            self._append(self._struck[0])
+            del self._struck[0]
 
     def _append(self, content: object) -> int:
-        if self._file is None:
-            raise RuntimeError("the journal was not begun")
+        assert self._file is not None  # noqa: S101 - only what was begun is appended to
         number = self._records
-        record = memoryview(sealed(self._box, number, content))
-        size = len(record)
+        record = sealed(self._box, number, content)
         try:
-            while record:
-                record = record[os.write(self._file, record) :]
+            _write(self._file, record)
         except OSError:
             # What follows half of a record could not be read.
             os.ftruncate(self._file, self._bytes)
             os.lseek(self._file, self._bytes, os.SEEK_SET)
             raise
         self._records += 1
-        self._bytes += size
+        self._bytes += len(record)
         return number
 
     def _read(self) -> tuple[Head | None, list[Change]]:
         try:
-            data = self.path.read_bytes()
+            with self._no_foreign_error("read"):
+                data = self.path.read_bytes() if self.path.exists() else b""
             contents, _ = opened(self._box, data)
             head = Head(*contents[0]) if contents else None
             if head is not None and head.company_id != self.company_id:
                 raise ValueError("it is that of another company")  # noqa: TRY301
-        except FileNotFoundError:
-            return None, []
         except ValueError as error:
             problem = JournalError(
                 f"company {self.company_id!r}: the journal {self.path} is damaged or was written "
@@ -309,12 +381,31 @@ class JournalFile:
         if lock >= 0:
             os.close(lock)
 
+    @contextmanager
+    def _no_foreign_error(self, attempt: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror
+        else:
+            return
+        raise JournalError(
+            f"company {self.company_id!r}: the journal {self.path} cannot be {attempt} ({reason})",
+            path=self.path,
+        )
+
     def _sync_folder(self) -> None:
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _write(file: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(file, left) :]
 
 
 # In the way of writes
@@ -344,6 +435,7 @@ class JournaledCommit:
         self._writes = writes
         self._file = file
         self._in_order = asyncio.Lock()
+        self._unanswered: set[asyncio.Future[None]] = set()
 
     async def enqueue(self, change: Change) -> asyncio.Future[None]:
         """Keep a change, durably, and give it its place; see `GroupCommit.enqueue`.
@@ -353,25 +445,51 @@ class JournaledCommit:
         """
         async with self._in_order:
             number = await self._kept(change)
-            durable = await self._writes.enqueue(change)
+            try:
+                durable = await self._writes.enqueue(change)
+            except BaseException:
+                self._file.answered(number, refused=True)
+                raise
+        # A future of the caller's own: one that is cancelled must not hide how the write ends.
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def answered(ended: asyncio.Future[None]) -> None:
+            self._unanswered.discard(ended)
+            if ended.cancelled():
+                told.cancel()
+                return
             # An error that was told is an answer: what was refused is never written later.
-            if not ended.cancelled():
-                self._file.answered(number, refused=ended.exception() is not None)
+            error = ended.exception()
+            self._file.answered(number, refused=error is not None)
+            if told.done():
+                return
+            if error is None:
+                told.set_result(None)
+            else:
+                told.set_exception(error)
+                told.exception()  # asked for, in case the caller is gone by now
 
+        self._unanswered.add(durable)
         durable.add_done_callback(answered)
-        return durable
+        return told
 
     async def settle(self) -> None:
-        """See `GroupCommit.settle`."""
+        """See `GroupCommit.settle`; what was answered is struck out then, too."""
         async with self._in_order:
             pass
         await self._writes.settle()
+        if self._unanswered:
+            await asyncio.wait(self._unanswered)
 
     async def _kept(self, change: Change) -> int:
+        putting = asyncio.get_running_loop().run_in_executor(None, self._file.put, change)
         try:
-            return await asyncio.to_thread(self._file.put, change)
+            return await finish_even_if_cancelled(putting)
+        except asyncio.CancelledError:
+            # The caller is told that it is not written, and it must not be after what comes now.
+            if not putting.cancelled() and putting.exception() is None:
+                self._file.answered(putting.result(), refused=True)
+            raise
         except OSError as error:
             reason = error.strerror
         raise JournalError(
@@ -396,11 +514,11 @@ async def replay(
         How many changes were written.
 
     Raises:
-        JournalError: another process has owned or written the company meanwhile; the journal was
-            put aside.
-        StoreError, LeaseLost: a change could not be written; the journal is as it was.
+        JournalError: another process has owned or written the company meanwhile, or the database
+            refuses a change; the journal was put aside.
+        StoreError, LeaseLost: a change could not be written; the next opening goes on with it.
     """
-    if file.left and (others or file.head is None or head.token != file.head.token + 1):
+    if file.left and (others or file.head is None or not file.head.may_precede(head.token)):
         aside = file.put_aside()
         raise JournalError(
             f"company {file.company_id!r}: {len(file.left)} writes of an earlier process were "
@@ -409,7 +527,20 @@ async def replay(
             "on without them",
             path=aside,
         )
-    for change in file.left:
-        await write(change)
-    file.begin(head)
-    return len(file.left)
+    for number, change in enumerate(file.left, 1):
+        try:
+            await write(change)
+        except (InvalidRequest, WriteRefused, CompanyQuarantined) as error:
+            reason = str(error)
+            break
+        file.answered(number, refused=False)
+    else:
+        file.begin(head)
+        return len(file.left)
+    aside = file.put_aside()
+    raise JournalError(
+        f"company {file.company_id!r}: a write of an earlier process was waiting, and the database "
+        f"refuses it ({reason}). It and those behind it are kept in {aside}; open the company "
+        "again to go on without them",
+        path=aside,
+    )

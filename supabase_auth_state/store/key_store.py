@@ -126,6 +126,7 @@ class SupabaseKeyStore:
         ACTIVITY.cache_hits += len(wanted) - len(missing)
         ACTIVITY.cache_misses += len(missing)
         if not missing:
+            self._guard.was_read((type, key_id) for key_id in wanted)
             return found
         if len(missing) == len(wanted):
             return await self._read(type, missing)
@@ -139,11 +140,16 @@ class SupabaseKeyStore:
             found |= await self._read(key_type, missing)
             remembered = set(wanted).difference(missing)
             changed = self._cache.changed_since(began, ((key_type, i) for i in remembered))
+        except Exception:
+            # The caller was given none of them, also of those that are remembered.
+            self._guard.read_failed((key_type, key_id) for key_id in wanted)
+            raise
         finally:
             self._cache.end_read(began, {})
         if changed:
             # What was remembered is older than what was read now: all is read at one moment.
             return await self._read(key_type, wanted)
+        self._guard.was_read((key_type, key_id) for key_id in wanted)
         return {key_id: found[key_id] for key_id in wanted if key_id in found}
 
     async def set(self, data: SignalDataSet) -> None:
@@ -239,10 +245,12 @@ class SupabaseKeyStore:
                 {"p_code": code, "p_reason": reason, "p_noted_by": noted_by},
             )
         finally:
-            self._cache.end_write()
+            self._cache.end_write(None)
 
     async def settle(self) -> None:
         """Wait until every read and write that was begun has ended."""
+        async with self._comparing:
+            pass  # a line, too: every write that is compared with what is stored has its place now
         await self._writes.settle()
         await self._reads.settle()
 
@@ -265,6 +273,7 @@ class SupabaseKeyStore:
         return True
 
     async def _read(self, key_type: str, ids: Sequence[str]) -> dict[str, Value]:
+        self._writer.check_place()
         room = _room_for_id(self._company_id, key_type)
         wanted = ids if _all_fit(ids, room) else [key_id for key_id in ids if _fits(key_id, room)]
         try:
@@ -354,8 +363,8 @@ class SupabaseKeyStore:
             self._in_line -= 1
 
     async def _send(self, change: Change) -> None:
-        lapses = self._lapses_now()
-        dropped = self._cache.begin_write(None if change.clear else change.keys)
+        lapses, refs = self._lapses_now(), None if change.clear else change.keys
+        dropped = self._cache.begin_write(refs)
         try:
             await self._write(change)
         except StateRolledBack:
@@ -364,7 +373,7 @@ class SupabaseKeyStore:
             raise
         finally:
             # When it failed, in whatever way, the request may have left: nothing is remembered.
-            self._cache.end_write()
+            self._cache.end_write(refs)
         # When the lease ran out meanwhile, another client may have written these keys since.
         if self._remembers() and lapses == self._lapses_now():
             self._remember(change)

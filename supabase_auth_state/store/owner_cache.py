@@ -63,7 +63,7 @@ class OwnerCache:
         self._written: dict[Ref, int] = {}
         self._cleared = 0
         self._reads = 0
-        self._writing: Container[Ref] = ()
+        self._writing: list[Container[Ref]] = []
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -118,7 +118,7 @@ class OwnerCache:
         if refs is None:
             dropped: Dropped = dict(self._entries)
             self.clear()
-            self._writing = _EVERY_KEY
+            self._writing.append(_EVERY_KEY)
             return dropped
         dropped = {}
         for ref in refs:
@@ -126,7 +126,7 @@ class OwnerCache:
             entry = self._drop(ref)
             if entry is not None:
                 dropped[ref] = entry
-        self._writing = refs
+        self._writing.append(refs)
         return dropped
 
     def put_back(self, dropped: Dropped) -> None:
@@ -134,9 +134,23 @@ class OwnerCache:
         self._entries.update(dropped)
         self.bytes += sum(size for _, _, size, _ in dropped.values())
 
-    def end_write(self) -> None:
-        """Remember again what is read and written."""
-        self._writing = ()
+    def end_write(self, refs: Collection[Ref] | None) -> None:
+        """Remember again what is read and written of these keys from here on.
+
+        A read that is under way may have seen the values from before the write, which may have been
+        executed although it failed.
+
+        Args:
+            refs: what `begin_write` was given.
+        """
+        if refs is None:
+            self._writing.remove(_EVERY_KEY)
+            self._sequence += 1
+            self._cleared = self._sequence
+            return
+        self._writing.remove(refs)
+        for ref in refs:
+            self._changed(ref)
 
     def clear(self) -> None:
         """Remember nothing, and nothing of the reads under way."""
@@ -163,11 +177,14 @@ class OwnerCache:
         """
         if self._cleared <= began:
             for ref, value in found.items():
-                if self._written.get(ref, 0) <= began and ref not in self._writing:
+                if self._written.get(ref, 0) <= began and not self._is_written_now(ref):
                     self._keep(ref, value, self._fresh_until(ref))
         self._reads -= 1
         if not self._reads:
             self._written.clear()
+
+    def _is_written_now(self, ref: Ref) -> bool:
+        return any(ref in refs for refs in self._writing)
 
     def _keep(self, ref: Ref, value: Value, fresh_until: float | None) -> None:
         self._drop(ref)

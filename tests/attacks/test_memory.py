@@ -182,23 +182,34 @@ async def test_a_caller_that_goes_leaves_a_write_that_its_owner_reads_as_the_tab
     assert await problems_of(attacks) == {}
 
 
+@pytest.mark.parametrize("began", ["before the write", "after it"])
 async def test_a_read_that_was_under_way_when_a_write_was_given_up_is_not_remembered(
-    proxy: Proxy, open_auth: Open, db: Db, company_id: str
+    proxy: Proxy, open_auth: Open, db: Db, company_id: str, began: str
 ) -> None:
     auth = await open_auth(lease=True)
     event, landing = asyncio.Event(), Landing()
-    slow = proxy.on(is_read, answer_delayed(event), times=1)
-    getting = asyncio.ensure_future(auth.keys.get("session", [SESSION]))
-    await slow.reached()
-    await proxy.quiet()
+
+    async def read_slowly() -> asyncio.Future[Any]:
+        slow = proxy.on(is_read, answer_delayed(event), times=1)
+        getting = asyncio.ensure_future(auth.keys.get("session", [SESSION]))
+        await slow.reached()
+        await proxy.quiet()
+        return getting
+
+    if began == "before the write":
+        getting = await read_slowly()
     writes = proxy.on(is_write, held(landing))
     with little_patience(auth):
         setting = asyncio.ensure_future(auth.keys.set({"session": {SESSION: session("new")}}))
         await writes.reached()
-        await landing.land()
+    if began == "after it":
+        getting = await read_slowly()
+    await landing.land()
+    if began == "before the write":
         event.set()
-        await outcome(getting)
-        await outcome(setting)
+    await outcome(setting)
+    event.set()
+    await outcome(getting)
     writes.end()
     assert difference("read", await read(auth), contents(db, company_id)) is None
 

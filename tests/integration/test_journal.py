@@ -14,14 +14,16 @@ import pytest
 
 from devstack import Stack
 from faults import actions
-from faults.proxy import Proxy
-from faults.requests import is_any
+from faults.proxy import Proxy, Request
+from faults.requests import calls, is_any
 from supabase_auth_state import (
     AuthState,
     ConfigurationError,
     Journal,
     JournalError,
     Rest,
+    Settings,
+    StoreUnavailable,
     use_supabase_auth_state,
 )
 from tests.integration.conftest import StartReleased
@@ -92,6 +94,38 @@ async def test_what_waited_is_written_by_the_next_process(
     assert files(journal) == []
     async with opened(rest, company_id, journal) as auth:
         assert await version(auth) == "later"
+
+
+async def test_what_waited_is_written_after_openings_that_broke_off(
+    stack: Stack, rest: Rest, company_id: str, journal: Journal
+) -> None:
+    async with killed_while_writing(stack, company_id, journal):
+        pass
+    written: list[Request] = []
+
+    def is_second_write(request: Request) -> bool:
+        if "whatsapp_keys" in request.path:
+            written.append(request)
+        return len(written) > 1
+
+    async with Proxy(stack.url) as proxy:
+        settings = Settings(proxy.url, stack.service_role_key, timeout=1, give_up_after=1)
+        for broken, fault in (
+            (calls("acquire_whatsapp_lease"), actions.answer_lost),
+            (calls("acquire_whatsapp_lease"), actions.dropped),
+            (is_second_write, actions.dropped),
+        ):
+            rule = proxy.on(broken, fault)
+            with pytest.raises(StoreUnavailable):
+                await use_supabase_auth_state(
+                    company_id, settings=settings, lease=True, owner="one", journal=journal
+                )
+            rule.end()
+    assert len(written) > 1
+    async with opened(rest, company_id, journal) as auth:
+        assert await version(auth) == "v2"
+        assert auth.creds["nextPreKeyId"] == 77
+    assert files(journal) == []
 
 
 @pytest.mark.parametrize("lease", [True, False])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.secret import SecretBox
 
-from supabase_auth_state import ConfigurationError, Journal, JournalError, StoreUnavailable
+from supabase_auth_state import (
+    ConfigurationError,
+    InvalidRequest,
+    Journal,
+    JournalError,
+    StoreError,
+    StoreUnavailable,
+    WriteRefused,
+)
 from supabase_auth_state.store import journal as module
 from supabase_auth_state.store.group_commit import Change, GroupCommit
 from supabase_auth_state.store.journal import (
@@ -268,6 +278,87 @@ def test_it_does_not_grow_without_end(journal: Journal, monkeypatch: pytest.Monk
     assert left(journal) == [change(1)]
 
 
+def failing(*codes: int) -> Callable[..., Any]:
+    """Fail as often as there are codes, instead of doing something."""
+    left = list(codes)
+
+    def fail(*_: Any) -> Any:
+        raise OSError(left[0], os.strerror(left.pop(0)))
+
+    return fail
+
+
+def test_what_could_not_be_struck_out_is_not_written_after_what_came_later(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = begun(journal)
+    first = file.put(change(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", failing(errno.ENOSPC, errno.ENOSPC))
+        file.answered(first, refused=False)
+        with pytest.raises(OSError, match="No space"):
+            file.put(change(2))
+    second = file.put(change(3))
+    file.answered(second, refused=False)
+    crash(file)
+    assert left(journal) == []
+
+
+def test_what_could_not_be_synced_does_not_wait(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = begun(journal)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", failing(errno.EIO, errno.EIO))
+        with pytest.raises(OSError, match="error"):
+            file.put(change(1))
+    file.answered(file.put(change(2)), refused=False)
+    crash(file)
+    assert left(journal) == []
+
+
+@pytest.mark.parametrize("function", ["open", "write", "fsync"])
+def test_a_journal_that_cannot_begin_anew_goes_on_as_it_was(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    monkeypatch.setattr(module, "_LONG", 100)
+    file = begun(journal)
+    file.answered(file.put(change(1)), refused=False)
+    descriptor = file._file
+    with monkeypatch.context() as patched:
+        patched.setattr(os, function, failing(errno.EMFILE))
+        with pytest.raises(OSError, match="open files"):
+            file.put(change(2))
+    assert file._file == descriptor
+    file.put(change(3))
+    crash(file)
+    assert left(journal) == [change(3)]
+
+
+def test_no_error_of_the_system_reaches_the_caller(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = JournalFile(journal, "c")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", failing(errno.ENOSPC))
+        with pytest.raises(JournalError, match=r"cannot be written \(No space"):
+            file.begin(HEAD)
+    file.begin(HEAD)
+    file.put(change(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", failing(errno.EACCES))
+        with pytest.raises(JournalError, match=r"cannot be renamed \(Permission"):
+            file.put_aside()
+    file.close()
+    with pytest.raises(JournalError, match="is closed"):
+        file.put(change(2))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", failing(errno.EIO))
+        with pytest.raises(JournalError, match="cannot be read"):
+            JournalFile(journal, "c")
+    assert left(journal) == [change(1)]
+
+
 # In the way of writes
 
 
@@ -318,6 +409,80 @@ async def test_what_cannot_be_kept_is_not_written(
     file.close()
 
 
+class Gate:
+    """Holds what a thread does until it is opened."""
+
+    def __init__(self, does: Callable[..., Any]) -> None:
+        self._does = does
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def __call__(self, *given: Any) -> Any:
+        self.reached.set()
+        assert self.opened.wait(30)
+        return self._does(*given)
+
+
+@pytest.mark.parametrize("moment", ["kept", "in line", "waiting for room", "under way"])
+async def test_what_was_cancelled_is_not_written_after_what_came_later(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    file, may_send, sent = begun(journal), asyncio.Event(), []
+
+    async def send(change: Change) -> None:
+        await may_send.wait()
+        sent.append(change)
+
+    room = 1 if moment == "waiting for room" else 1 << 20
+    writes = JournaledCommit(GroupCommit(send, max_pending=room), file)
+
+    async def write(number: int) -> None:
+        await (await writes.enqueue(change(number)))
+
+    gate = Gate(os.fsync)
+    before = asyncio.create_task(write(0))
+    while not file._waiting:
+        await asyncio.sleep(0.001)
+    if moment in {"kept", "in line"}:
+        monkeypatch.setattr(os, "fsync", gate)
+    if moment == "in line":
+        before = asyncio.create_task(write(5))
+    cancelled = asyncio.create_task(write(1))
+    if moment in {"kept", "in line"}:
+        await asyncio.to_thread(gate.reached.wait, 30)
+    else:
+        while len(file._waiting) < 2 or writes._in_order.locked() != (room == 1):
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+    cancelled.cancel()
+    later = asyncio.create_task(write(2))
+    await asyncio.sleep(0)
+    gate.opened.set()
+    may_send.set()
+    await asyncio.wait({before, cancelled, later})
+    assert cancelled.cancelled()
+    await writes.settle()
+    assert (change(1) in sent) == (moment == "under way")
+    crash(file)
+    assert left(journal) == []
+
+
+async def test_a_cancelled_write_waits_in_the_journal_until_it_has_ended(journal: Journal) -> None:
+    file, may_send = begun(journal), asyncio.Event()
+
+    async def send(_: Change) -> None:
+        await may_send.wait()
+        raise StoreUnavailable("away")
+
+    writes = JournaledCommit(GroupCommit(send), file)
+    (await writes.enqueue(change(1))).cancel()
+    await asyncio.sleep(0)
+    assert file._waiting == {1}
+    may_send.set()
+    await writes.settle()
+    assert file._waiting == set()
+    file.close()
+
+
 @pytest.mark.parametrize(("token", "others"), [(8, True), (9, False), (7, False)])
 async def test_after_another_owner_it_is_put_aside(
     journal: Journal, token: int, others: bool
@@ -351,7 +516,61 @@ async def test_a_replay_that_breaks_off_is_done_again(journal: Journal) -> None:
         written.append(change)
 
     again = JournalFile(journal, "c")
+    again.opens("new")
     with pytest.raises(StoreUnavailable):
         await replay(again, Head("c", "new", 8, 20.0), others=False, write=write)
     again.close()
-    assert left(journal) == [change(1), change(2)]
+    assert left(journal) == [change(2)]
+    for opening in ("never had the lease", "newest"):
+        again = JournalFile(journal, "c")
+        again.opens(opening)
+        again.close()
+    again = JournalFile(journal, "c")
+    assert again.head is not None
+    assert again.head.writers == ["writer", "new", "never had the lease", "newest"]
+    written.clear()
+    assert await replay(again, Head("c", "newest", 9, 30.0), others=False, write=write) == 1
+    assert written == [change(2)]
+    again.close()
+    assert left(journal) == []
+
+
+async def test_after_openings_that_broke_off_another_owner_is_noticed(journal: Journal) -> None:
+    file = begun(journal)
+    file.put(change(1))
+    crash(file)
+    for opening in ("one", "two"):
+        again = JournalFile(journal, "c")
+        again.opens(opening)
+        again.close()
+    again = JournalFile(journal, "c")
+
+    async def write(_: Change) -> None:
+        raise AssertionError("nothing may be written")
+
+    with pytest.raises(JournalError, match="another process has owned"):
+        await replay(again, Head("c", "two", 10, 20.0), others=False, write=write)
+    again.close()
+
+
+@pytest.mark.parametrize("kind", [InvalidRequest, WriteRefused])
+async def test_what_the_database_refuses_is_put_aside_with_all_behind_it(
+    journal: Journal, kind: type[StoreError]
+) -> None:
+    file = begun(journal)
+    for number in (1, 2, 3):
+        file.put(change(number))
+    crash(file)
+
+    async def write(written: Change) -> None:
+        if written == change(2):
+            raise kind("no such luck")
+
+    again = JournalFile(journal, "c")
+    again.opens("new")
+    with pytest.raises(JournalError, match="no such luck") as raised:
+        await replay(again, Head("c", "new", 8, 20.0), others=False, write=write)
+    again.close()
+    assert left(journal) == []
+    raised.value.path.rename(again.path)
+    assert left(journal) == [change(2), change(3)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +18,7 @@ from supabase_auth_state import (
     AuthState,
     CodecError,
     InvalidRequest,
+    Journal,
     LeaseLost,
     Settings,
     StoreUnavailable,
@@ -50,7 +53,14 @@ class Project:
         mock.post(f"{URL}/rpc/acquire_whatsapp_lease").mock(
             side_effect=lambda request: answered(request, token=7, expires_at="later", lapses=0)
         )
-        mock.post(f"{URL}/rpc/release_whatsapp_lease").mock(side_effect=released)
+        self.release = mock.post(f"{URL}/rpc/release_whatsapp_lease").mock(side_effect=released)
+        self.clear = mock.post(f"{URL}/rpc/clear_whatsapp_keys").mock(side_effect=receipt)
+        self.log_out = mock.post(f"{URL}/rpc/log_out_whatsapp_company").mock(side_effect=receipt)
+        self.others = mock.post(f"{URL}/rpc/whatsapp_written_by_others").mock(
+            return_value=httpx.Response(
+                200, json={"company_id": "c", "time": TIME, "others": False}
+            )
+        )
         self.requests = mock.calls
         self.hot: Any = {"session": STORED["session"]}
 
@@ -284,6 +294,38 @@ async def test_after_a_failed_read_its_ids_cannot_be_written_until_they_are_read
         await auth.keys.set({"session": {"2.0": None}})
 
 
+async def test_an_id_that_is_read_from_memory_after_a_failure_can_be_written(
+    project: Project, owner: AuthState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STORED, "custom", {"1": {"fine": True}, "broken": {"type": "Buffer"}})
+    with pytest.raises(CodecError):
+        await owner.keys.get("custom", ["1", "2", "broken"])
+    with pytest.raises(UnreadKeyError):
+        await owner.keys.set({"custom": {"1": None}})
+    asked = project.read.call_count
+    assert await owner.keys.get("custom", ["1", "2"]) == {"1": {"fine": True}}
+    assert project.read.call_count == asked
+    await owner.keys.set({"custom": {"1": None, "2": None}})
+    with pytest.raises(UnreadKeyError):
+        await owner.keys.set({"custom": {"broken": None}})
+
+
+async def test_after_a_failure_an_id_that_was_remembered_cannot_be_written_either(
+    project: Project, owner: AuthState
+) -> None:
+    await owner.keys.get("custom", ["remembered"])
+    answers = project.read.side_effect
+    project.read.mock(side_effect=httpx.ConnectError("away"))
+    with pytest.raises(StoreUnavailable):
+        await owner.keys.get("custom", ["remembered", "other"])
+    # The caller was given neither of the two.
+    with pytest.raises(UnreadKeyError, match="remembered"):
+        await owner.keys.set({"custom": {"remembered": {}}})
+    project.read.mock(side_effect=answers)
+    await owner.keys.get("custom", ["remembered", "other"])
+    await owner.keys.set({"custom": {"remembered": {}}})
+
+
 async def test_every_commit_has_a_number_and_the_lease(project: Project, owner: AuthState) -> None:
     for n in range(3):
         await owner.keys.set({"session": {"1.0": {"n": n}}})
@@ -367,6 +409,10 @@ async def suspicious(project: Project, auth: AuthState, *, fails: bool) -> async
     return may_answer
 
 
+def journals(folder: Path) -> list[Path]:
+    return list(folder.glob("*.journal"))
+
+
 async def turns() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
@@ -424,6 +470,83 @@ async def test_creds_fail_with_keys_before_them_that_the_database_refuses(
     await asyncio.wait([setting])
     await auth.save_creds()
     assert project.creds.call_count == 1
+
+
+@pytest.mark.parametrize("journal", [False, True], ids=["no journal", "journal"])
+async def test_closing_waits_for_a_write_that_is_still_compared(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, journal: bool
+) -> None:
+    monkeypatch.setitem(STORED["session"], "known", record("a"))
+    options = {"journal": Journal(tmp_path, bytes(32))} if journal else {}
+    auth = await opened_on_httpx(lease=True, **options)
+    may_answer = await suspicious(project, auth, fails=False)
+    setting = asyncio.create_task(auth.keys.set({"session": {"known": record("a", "b")}}))
+    deleting = asyncio.create_task(auth.keys.set({"pre-key": {"7": None}}))
+    await turns()
+    closing = asyncio.create_task(auth.close())
+    await turns()
+    assert not project.release.called
+    may_answer.set()
+    await asyncio.gather(setting, deleting, closing)
+    written = {**project.rows(0), **project.rows(project.keys.call_count - 1)}
+    assert written == {("session", "known"): record("a", "b"), ("pre-key", "7"): None}
+    assert project.release.call_count == 1
+    assert journals(tmp_path) == []
+
+
+async def test_a_write_during_a_logout_lets_nothing_of_before_be_remembered(
+    project: Project, owner: AuthState
+) -> None:
+    may_answer = asyncio.Event()
+
+    async def slowly(request: httpx.Request) -> httpx.Response:
+        await may_answer.wait()
+        return receipt(request)
+
+    project.log_out.mock(side_effect=slowly)
+    leaving = asyncio.create_task(owner.log_out())
+    await turns()
+    setting = asyncio.create_task(owner.keys.set({"pre-key": {"7": None}}))
+    await turns()
+    await owner.keys.get("session", ["1.0"])
+    may_answer.set()
+    await asyncio.gather(leaving, setting)
+    asked = project.read.call_count
+    await owner.keys.get("session", ["1.0"])
+    assert project.read.call_count == asked + 1
+
+
+@pytest.mark.parametrize("call", ["get", "set", "save creds", "clear"])
+def test_an_event_loop_that_ends_in_any_turn_of_a_call_leaves_nothing_in_the_log(
+    project: Project, fresh_log: pytest.LogCaptureFixture, call: str
+) -> None:
+    async def no_answer(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    for route in (project.read, project.keys, project.creds, project.clear):
+        route.mock(side_effect=no_answer)
+
+    async def main(later: int) -> asyncio.Task[Any]:
+        auth = await opened_on_httpx(lease=True)
+        calls = {
+            "get": lambda: auth.keys.get("session", ["1.0"]),
+            "set": lambda: auth.keys.set({"session": {"1.0": {}}}),
+            "save creds": auth.save_creds,
+            "clear": auth.keys.clear,
+        }
+        calling = asyncio.create_task(calls[call]())
+        for _ in range(later):
+            await asyncio.sleep(0)
+        return calling
+
+    for later in range(8):
+        called = asyncio.run(main(later))
+        assert called.done()
+        del called
+        gc.collect()
+        shown = [f"{later}: {record.getMessage()}" for record in fresh_log.records]
+        assert shown == []
 
 
 async def test_a_damaged_row_that_was_warmed_cannot_be_overwritten(

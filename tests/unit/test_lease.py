@@ -25,6 +25,7 @@ from supabase_auth_state import (
     open_rest,
 )
 from supabase_auth_state.leases.lease import Lease, acquire_lease
+from supabase_auth_state.rest.timestamps import timestamp
 from tests.canned import TIME, Clock, answered, stock_client
 
 URL = "http://project.test"
@@ -226,6 +227,37 @@ async def test_lapses_are_as_many_as_the_database_has_counted(
     lease.answered({"status": "renewed", "lapses": 4}, asked=0.0)
     assert lease.lapses == 5
     assert lease.holds()
+
+
+async def test_the_answer_to_an_earlier_renewal_gives_no_more_time_than_that_one_did(
+    lease: Lease, project: Project, clock: Clock
+) -> None:
+    # The time of the database was `TIME` when the lease was acquired.
+    earlier = timestamp(TIME + 10 + 30)
+    project.renew.mock(side_effect=lambda request: renewed(request, expires_at=earlier))
+    clock.time += 10
+    await lease.renew()
+    for _ in range(2):
+        clock.time += 14
+        await lease.renew()
+        assert lease.holds()
+    clock.time += 3
+    await lease.renew()
+    assert not lease.holds()
+    assert not lease.lost.is_set()
+
+
+@pytest.mark.parametrize("expires_at", ["later", None, 7, "9999-12-31T00:00:00+00:00"])
+async def test_a_time_that_tells_nothing_leaves_that_of_the_question(
+    lease: Lease, project: Project, clock: Clock, expires_at: object
+) -> None:
+    project.renew.mock(side_effect=lambda request: renewed(request, expires_at=expires_at))
+    clock.time += 20
+    await lease.renew()
+    clock.time += 29
+    assert lease.holds()
+    clock.time += 2
+    assert not lease.holds()
 
 
 async def test_a_renewal_has_a_third_of_the_time(

@@ -11,6 +11,7 @@ from supabase_auth_state.store.owner_cache import ABSENT, OwnerCache, Stored
 
 DAY = 86400.0
 SESSION = ("session", "1.0")
+OTHER = ("session", "2.0")
 MAPPING = ("lid-mapping", "1")
 
 
@@ -83,15 +84,30 @@ def test_while_a_write_is_under_way_its_keys_are_not_remembered(
     before = cache.begin_read()
     cache.begin_write(refs)
     assert cache.get(*SESSION) is None
-    during, after = cache.begin_read(), cache.begin_read()
+    during, longer = cache.begin_read(), cache.begin_read()
     cache.end_read(during, {SESSION: "old"})
     assert cache.get(*SESSION) is None
-    cache.end_write()
+    cache.end_write(refs)
     cache.end_read(before, {SESSION: "old"})
     assert cache.get(*SESSION) is None
-    cache.end_read(after, {SESSION: "read after it had begun"})
-    assert cache.get(*SESSION) == "read after it had begun"
+    # It may have seen the old value, and the write may have been executed although it failed.
+    cache.end_read(longer, {SESSION: "old", OTHER: "fine"})
+    assert cache.get(*SESSION) is None
+    assert cache.get(*OTHER) == (None if refs is None else "fine")
+    remember(cache, SESSION, "read after it had ended")
+    assert cache.get(*SESSION) == "read after it had ended"
     cache.put(SESSION, Stored(b'"new"'))
+    assert cache.get(*SESSION) == "new"
+
+
+def test_a_write_that_ends_during_another_leaves_that_ones_keys_alone(cache: OwnerCache) -> None:
+    cache.begin_write(None)
+    cache.begin_write([OTHER])
+    cache.end_write([OTHER])
+    remember(cache, SESSION, "old")
+    assert cache.get(*SESSION) is None
+    cache.end_write(None)
+    remember(cache, SESSION, "new")
     assert cache.get(*SESSION) == "new"
 
 
@@ -170,7 +186,7 @@ def test_the_count_of_bytes_is_right_after_all_kinds_of_changes(cache: OwnerCach
             remember(cache, ref, {"n": [n] * (n % 20)})
         if n % 11 == 0:
             cache.begin_write([ref])
-            cache.end_write()
+            cache.end_write([ref])
     assert cache.bytes == sum(entry[2] for entry in cache._entries.values())
     cache.clear()
     assert (cache.bytes, len(cache)) == (0, 0)

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from supabase_auth_state import (
+    CompanyQuarantined,
     ConfigurationError,
     InvalidRequest,
     LeaseLost,
+    SealedValueError,
     StateRolledBack,
     StoreUnavailable,
     WriteRefused,
@@ -303,6 +305,29 @@ async def test_a_refusal_says_what_stands_against_the_write(
     with pytest.raises(LeaseLost):
         await write(writer)
     assert database.numbers == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("whatsapp logout: company c was logged out by WhatsApp", CompanyQuarantined),
+        ("whatsapp sealing: a row of company c is sealed with the key k1", SealedValueError),
+    ],
+)
+@pytest.mark.parametrize("fenced", [True, False])
+async def test_a_refusal_that_may_pass_is_told_behind_a_fence(
+    writer: Writer, database: Database, said: str, kind: type[Exception], fenced: bool
+) -> None:
+    owned(writer, database)
+    database.next = [refused(said)]
+    if not fenced:
+        database.next.append(raising(StoreUnavailable("away")))
+    with pytest.raises(kind) as raised:
+        await write(writer)
+    assert raised.value.__cause__ is raised.value.__context__ is None
+    assert [what for what, _ in database.sent] == ["whatsapp_keys", "fence_whatsapp_writer"]
+    assert database.numbers == [1, 2]
+    assert writer.unknown == (not fenced)
 
 
 async def test_without_a_lease_none_is_lost(writer: Writer, database: Database) -> None:
