@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from devstack import Stack
+from devstack import LocalStack, Stack
 from supabase_auth_state import Rest, WriteRefused, use_supabase_auth_state
 from supabase_auth_state.pool.pauses import reinstate_company
 from tests.attacks.world import TABLES, Db, contents, everything, lease_of, session
@@ -22,6 +22,12 @@ Connect = Callable[..., Awaitable[Connection]]
 
 WRITER, OTHER = (f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n in "12")
 ERASED = "supabase-auth-state/erased"
+
+
+@pytest.fixture(scope="module")
+def stack(project: LocalStack) -> Stack:
+    """A project of these tests alone: an erased company leaves its last token to all new ones."""
+    return project
 
 
 @pytest.fixture
