@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from devstack import LocalStack, Stack
+from devstack import Stack
 from supabase_auth_state import Rest, WriteRefused, use_supabase_auth_state
 from supabase_auth_state.pool.pauses import reinstate_company
 from tests.attacks.world import TABLES, Db, contents, everything, lease_of, session
@@ -24,10 +24,11 @@ WRITER, OTHER = (f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n in "12")
 ERASED = "supabase-auth-state/erased"
 
 
-@pytest.fixture(scope="module")
-def stack(project: LocalStack) -> Stack:
-    """A project of these tests alone: an erased company leaves its last token to all new ones."""
-    return project
+@pytest.fixture(autouse=True)
+def no_company_was_erased(db: Db) -> Iterator[None]:
+    """Let other tests of this stack begin with the token 1."""
+    yield
+    db.execute("delete from whatsapp_leases where company_id = 'supabase-auth-state/erased'")
 
 
 @pytest.fixture
