@@ -256,8 +256,8 @@ class CompanyConnection(Generic[S]):
             self._opening.cancel()
         if self.attempt is not None:
             self._fail(self.attempt, error)
-        self._let_go()
-        return self._tasks.spawn(self._clear)
+        self._let_go_session()
+        return self._tasks.spawn(self._close_down)
 
     # Opening
 
@@ -527,6 +527,13 @@ class CompanyConnection(Generic[S]):
         if self._current is not None:
             self._to_close.add(self._close_session, self._current.session)
             self._current = None
+
+    async def _close_down(self) -> None:
+        async with self._lock:
+            # An attempt that was cancelled has queued by now what its factory makes: it is closed
+            # before the company is given back.
+            self._let_go()
+            await self._to_close.close_all()
 
     async def _clear(self) -> None:
         async with self._lock:

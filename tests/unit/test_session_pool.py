@@ -400,6 +400,36 @@ async def test_a_session_finished_in_spite_of_close_is_closed(world: World) -> N
         await caller
 
 
+async def test_a_company_is_given_back_after_what_its_factory_has_made_is_closed(
+    world: World,
+) -> None:
+    goes_on = gate()
+    owners_at_the_end: list[dict[str, str]] = []
+
+    async def factory(company_id: str, auth: Any) -> Session:
+        try:
+            await gate()
+        except asyncio.CancelledError:
+            await goes_on
+        return Session(company_id, auth)
+
+    def close_session(session: Session) -> None:
+        owners_at_the_end.append(dict(world.database.owners))
+
+    pool = world.pool(factory, close_session=close_session)
+    waiting = asyncio.create_task(pool.get("962302"))
+    await idle()
+    closing = asyncio.create_task(pool.close("962302"))
+    await idle()
+    assert world.database.owners == {"962302": "here"}
+    goes_on.set_result(None)
+    await closing
+    assert owners_at_the_end == [{"962302": "here"}]
+    assert world.database.owners == {}
+    with pytest.raises(PoolError, match="was closed while"):
+        await waiting
+
+
 async def test_close_that_is_cancelled_goes_on(world: World) -> None:
     closing = gate()
 
