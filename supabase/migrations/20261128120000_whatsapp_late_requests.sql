@@ -133,26 +133,6 @@ begin
 end
 $$;
 
--- As before, and further: of a company that has neither lease nor rows nothing is noted. It was erased, and the process that
--- reports was frozen meanwhile.
-create or replace function public.report_whatsapp_restored(p_company_id text)
-returns jsonb
-language plpgsql
-volatile security definer
-set search_path = ''
-as $$
-begin
-  insert into public.whatsapp_leases (company_id)
-  select p_company_id
-  where exists (select from public.whatsapp_auth a where a.company_id = p_company_id)
-    or exists (select from public.whatsapp_keys k where k.company_id = p_company_id)
-  on conflict do nothing;
-  update public.whatsapp_leases l set restored_at = clock_timestamp()
-  where l.company_id = p_company_id and l.restored_at is null;
-  return jsonb_build_object('company_id', p_company_id);
-end
-$$;
-
 -- 3. A company that is closed while its lease is ended ------------------------------------------------------
 
 -- As before, and further: a request without a number, by which a person ends the lease of a process that died, opens no company
