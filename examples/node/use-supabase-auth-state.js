@@ -18,7 +18,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * @typedef {(answer: Answer) => boolean} Expected
  * @typedef {{ company_id: string, key_type: string, key_id: string, value: any }} Row
  * @typedef {{ number: string, headers: Record<string, string> }} Commit
- * @typedef {{ commit?: Commit, harmlessLate?: boolean }} Sending
+ * @typedef {{ commit?: Commit, harmlessLate?: boolean, within?: number }} Sending
  *
  * @typedef {object} Options
  * @property {SupabaseClient} [client] made with a service key; otherwise `SUPABASE_URL` and
@@ -75,7 +75,7 @@ export class AuthStateError extends Error {
  * @returns {Promise<{ state: AuthenticationState, saveCreds: () => Promise<void>, logOut: () => Promise<void>, close: () => Promise<void> }>}
  */
 export async function useSupabaseAuthState(companyId, options = {}) {
-	if (!companyId) throw new AuthStateError('CONFIGURATION', 'a company id is needed')
+	if (!companyId || typeof companyId !== 'string') throw new AuthStateError('CONFIGURATION', 'a company id is needed, as text')
 	const baileys = options.baileys ?? (await import('baileys'))
 	const company = new Company(companyId, options.client ?? (await clientFromEnv()), options)
 	const sealKeys = await givenKeys(companyId, options.encryption ?? process.env.SUPABASE_AUTH_STATE_KEYS)
@@ -88,6 +88,7 @@ export async function useSupabaseAuthState(companyId, options = {}) {
 	if (options.lease) writer.lease = await Lease.acquire(company, writer, options)
 	try {
 		let found = await company.loadCreds()
+		if (found.closed) throw new AuthStateError('LEASE_HELD', `${company} is owned by ${found.closed}`)
 		if (!found.creds && found.logged_out) {
 			throw new AuthStateError('LOGGED_OUT', `${company} was logged out: reinstate it to link a new device, or restore it`)
 		}
@@ -102,10 +103,11 @@ export async function useSupabaseAuthState(companyId, options = {}) {
 		}
 		writer.epoch = found.epoch
 		const creds = codec.decode('creds', '', found.creds)
-		const { saveBehind, ...keys } = makeKeyStore(company, writer, codec)
-		const saveCreds = async () => saveBehind(codec.encode('creds', '', creds))
+		const keys = makeKeyStore(company, writer, codec)
+		const saveCreds = async () => writer.saveCreds(codec.encode('creds', '', creds))
 		// After DisconnectReason.loggedOut: into quarantine with all of it, until a person decides.
 		const logOut = async () => writer.logOut()
+		writer.lease?.check() // it may have been lost meanwhile
 		return { state: { creds, keys }, saveCreds, logOut, close }
 	} catch (error) {
 		await close().catch(() => {}) // the first error is the one to tell
@@ -117,18 +119,12 @@ export async function useSupabaseAuthState(companyId, options = {}) {
  * @param {Company} company
  * @param {Writer} writer
  * @param {ReturnType<typeof makeCodec>} codec
- * @returns {AuthenticationState['keys'] & { saveBehind: (creds: object) => Promise<void> }} the keys, and how
- *   creds are saved behind them
+ * @returns {AuthenticationState['keys']}
  */
 function makeKeyStore(company, writer, codec) {
 	/** @type {Set<string>} */
 	const unread = new Set()
 	let suspectUntil = 0
-	let waiting = 0
-	/** @type {Set<Promise<void>>} writes that are compared before they are sent, or were */
-	const compared = new Set()
-	/** @type {Promise<void>} */
-	let line = Promise.resolve()
 
 	/** @type {AuthenticationState['keys']['get']} */
 	async function get(type, ids) {
@@ -141,7 +137,7 @@ function makeKeyStore(company, writer, codec) {
 			return Object.fromEntries(values)
 		} catch (error) {
 			names.forEach(name => unread.add(name))
-			suspectUntil = Date.now() + 60_000 // longer than Baileys tries to commit
+			suspectUntil = performance.now() + 60_000 // longer than Baileys tries to commit
 			throw error
 		}
 	}
@@ -159,41 +155,12 @@ function makeKeyStore(company, writer, codec) {
 		const blind = rows.find(row => unread.has(`${row.key_type} ${row.key_id}`))
 		if (blind) throw unreadError(blind)
 		if (!rows.length) return
-		if (!waiting && Date.now() >= suspectUntil) return writer.saveKeys(rows)
-		const saving = inLine(async () => {
-			await refuseForgetful(rows)
-			return { done: writer.saveKeys(rows) }
-		})
-		compared.add(saving)
-		await saving.finally(() => compared.delete(saving))
-	}
-
-	/** Creds may count keys that are still compared: they wait for them, and fail with them. @param {object} creds */
-	async function saveBehind(creds) {
-		if (!waiting) return writer.saveCreds(creds)
-		const before = [...compared]
-		await inLine(async () => {
-			await Promise.all(before)
-			return { done: writer.saveCreds(creds) }
-		})
+		await writer.saveKeys(rows, performance.now() < suspectUntil ? () => refuseForgetful(rows) : undefined)
 	}
 
 	async function clear() {
-		await (waiting ? inLine(async () => ({ done: writer.clearKeys() })) : writer.clearKeys())
-	}
-
-	/**
-	 * While one write is compared, later ones wait behind it: none may overtake it. The next one may be
-	 * handed to the writer before this one is stored.
-	 *
-	 * @param {() => Promise<{ done: Promise<void> }>} work
-	 */
-	async function inLine(work) {
-		waiting++
-		const turn = line.then(work)
-		line = turn.then(() => {}, () => {})
-		const handed = await turn.finally(() => waiting--)
-		await handed.done
+		await writer.clearKeys()
+		unread.clear() // none of them is stored
 	}
 
 	/**
@@ -205,12 +172,11 @@ function makeKeyStore(company, writer, codec) {
 	async function refuseForgetful(rows) {
 		const sessions = rows.filter(row => row.key_type === 'session' && row.value)
 		if (!sessions.length) return
-		await writer.fence()
 		const stored = await company.loadKeys('session', sessions.map(row => row.key_id))
 		const forgetful = sessions.find(({ key_id: id, value }) => {
-			const known = stored[id] ? Object.keys(codec.decode('session', id, stored[id])._sessions ?? {}) : []
+			const known = Object.hasOwn(stored, id) ? Object.keys(codec.decode('session', id, stored[id])._sessions ?? {}) : []
 			const written = codec.decode('session', id, value)._sessions ?? {}
-			return known.length && !known.some(baseKey => baseKey in written)
+			return known.length && !known.some(baseKey => Object.hasOwn(written, baseKey))
 		})
 		if (forgetful) throw unreadError(forgetful)
 	}
@@ -220,7 +186,7 @@ function makeKeyStore(company, writer, codec) {
 		return new AuthStateError('UNREAD', `${company}: ${type} ${id} is not written, for it could not be read before`)
 	}
 
-	return { get, set, clear, saveBehind }
+	return { get, set, clear }
 }
 
 /**
@@ -294,9 +260,10 @@ function makeCodec(company, { BufferJSON, proto }) {
  * @returns {Promise<Keys>}
  */
 async function givenKeys(companyId, encryption) {
-	const text = (typeof encryption === 'function' ? await encryption(companyId) : encryption)?.trim()
-	if (!text) return { seals: null, byId: new Map() }
-	const entries = text.split(',').map(entry => entry.trim())
+	if (typeof encryption !== 'function' && !encryption?.trim()) return { seals: null, byId: new Map() }
+	// Of a function that gives nothing it is not assumed that values are to be written in plain.
+	const text = typeof encryption === 'function' ? await askForKeys(companyId, encryption) : encryption
+	const entries = String(text).split(',').map(entry => entry.trim())
 	const plain = entries[0] === 'plain' && entries.shift() !== undefined
 	/** @type {Keys['byId']} */
 	const byId = new Map()
@@ -309,6 +276,15 @@ async function givenKeys(companyId, encryption) {
 		byId.set(id, Buffer.from(hkdfSync('sha256', Buffer.from(encoded, 'base64'), 'supabase-auth-state', info, 32)))
 	}
 	return { seals: plain ? null : [...byId.keys()][0], byId }
+}
+
+/** What your function says when it fails may hold a key. @param {string} companyId @param {Function} encryption */
+async function askForKeys(companyId, encryption) {
+	try {
+		return await encryption(companyId)
+	} catch {
+		throw new AuthStateError('UNAVAILABLE', `company "${companyId}": the function that gives the keys failed`)
+	}
 }
 
 /**
@@ -439,6 +415,7 @@ function byteFields(type, value) {
 class Company {
 	/** What the database's clock is ahead of this process's, in milliseconds. */
 	#ahead = Date.now() - performance.now()
+	#name = randomBytes(4).toString('hex')
 	#requests = 0
 
 	/** @param {string} id @param {SupabaseClient} client @param {Options} options */
@@ -477,13 +454,13 @@ class Company {
 	/**
 	 * Call a function that repeats company and request in its answer: no other answer is taken for it.
 	 *
-	 * @param {string} name @param {object} args @param {Commit} [commit]
+	 * @param {string} name @param {object} args @param {Sending} [sending]
 	 */
-	async ask(name, args, commit) {
-		const id = `${process.pid}-${++this.#requests}`
+	async ask(name, args, sending) {
+		const id = `${this.#name}-${++this.#requests}`
 		const isAnswer = (/** @type {Answer} */ { status, data }) =>
 			status === 200 && data?.company_id === this.id && data.request === id && 'time' in data
-		const { data } = await this.rpc(name, { ...args, p_request: id }, isAnswer, { commit })
+		const { data } = await this.rpc(name, { ...args, p_request: id }, isAnswer, sending)
 		return data
 	}
 
@@ -505,26 +482,31 @@ class Company {
 	 * @param {Sending} [sending]
 	 * @returns {Promise<Answer>}
 	 */
-	async request(what, build, expected, { commit, harmlessLate = false } = {}) {
-		const lastRetry = performance.now() + this.giveUpAfter
-		const deadline = Math.max(lastRetry, performance.now() + this.timeout)
+	async request(what, build, expected, { commit, harmlessLate = false, within } = {}) {
+		const lastRetry = performance.now() + (within ?? this.giveUpAfter)
+		const deadline = within ? lastRetry : Math.max(lastRetry, performance.now() + this.timeout)
 		for (let attempt = 0; ; attempt++) {
 			const answer = await this.#attempt(build, deadline, commit)
-			if (!answer.error && (await this.#isExpected(answer, expected, commit, deadline))) return answer
+			if (!answer.error && (await this.#isExpected(answer, expected, commit, deadline))) {
+				this.#learnTime(answer.data?.time ?? answer.receipt?.split(':')[2])
+				return answer
+			}
+			const { code, message } = answer.error ?? {}
+			if (code === 'PT408') this.#learnTime(/^whatsapp deadline: .* ([\d.]+)$/.exec(message)?.[1])
 			// A success that is none, or a redirect, says nothing of what happened.
 			const status = answer.error ? answer.status : 0
-			const passing = status < 400 || [408, 425, 429].includes(status) || status >= 500 || isReplica(answer.error)
+			const judged = JUDGED.test(code)
+			const passing = !judged && (status < 400 || [408, 425, 429].includes(status) || status >= 500 || isReplica(answer.error))
 			const pause = Math.random() * Math.min(4_000, 200 * 2 ** attempt)
 			if (passing && performance.now() + pause < lastRetry) {
 				await sleep(pause)
 				continue
 			}
-			// PostgREST's errors have a code; a gateway that refuses may have passed the request on. A database
-			// that only reads may write a moment later, what a network has sent twice.
-			const code = answer.error?.code
-			const certain = !passing && attempt === 0 && Boolean(code) && !READ_ONLY.includes(code)
+			// Another copy, of a network that has sent twice, is refused for what it says as well. A gateway's refusal, a missing
+			// grant or function, a database that only reads: all these may be over when that copy arrives.
+			const certain = judged && attempt === 0
 			if (commit && !harmlessLate && !certain) await sleep(Math.max(deadline - performance.now(), 0))
-			throw Object.assign(this.#failure(what, answer, passing ? 'UNAVAILABLE' : 'REFUSED'), { certain })
+			throw this.#failure(what, answer, passing ? 'UNAVAILABLE' : 'REFUSED')
 		}
 	}
 
@@ -546,9 +528,7 @@ class Company {
 		}
 		const left = Math.max(Math.min(this.timeout, deadline - performance.now()), 1)
 		const answer = await query.retry(false).abortSignal(AbortSignal.timeout(Math.ceil(left)))
-		const receipt = headers?.get('x-whatsapp-receipt')
-		this.#learnTime(answer.data?.time ?? receipt?.split(':')[2] ?? /^whatsapp deadline: .* ([\d.]+)$/.exec(answer.error?.message)?.[1])
-		return { ...answer, receipt }
+		return { ...answer, receipt: headers?.get('x-whatsapp-receipt') }
 	}
 
 	/** @param {Commit | undefined} commit @param {number} deadline @returns {Record<string, string>} */
@@ -559,9 +539,9 @@ class Company {
 		return { ...knows, ...commit.headers, 'x-whatsapp-commit': commit.number, 'x-whatsapp-deadline': until }
 	}
 
-	/** @param {string | number | undefined} time of the database, in seconds since 1970 */
+	/** @param {string | number | undefined} time of the database, in seconds since 1970, by an answer that is certainly its own */
 	#learnTime(time) {
-		if (time !== undefined && Number.isFinite(Number(time))) this.#ahead = Number(time) * 1000 - performance.now()
+		if (Number(time) > 0) this.#ahead = Number(time) * 1000 - performance.now()
 	}
 
 	/**
@@ -570,7 +550,8 @@ class Company {
 	 */
 	async #isExpected(answer, expected, commit, deadline) {
 		if (!expected(answer)) return false
-		if (!commit || expected !== isStored) return true
+		// An object names what it answers. Nothing, true and false prove nothing without the receipt.
+		if (!commit || Object(answer.data) === answer.data) return true
 		if (answer.receipt) return answer.receipt.startsWith(`${commit.number}:`)
 		// A server that does not pass the receipt on is asked for the number that it has stored.
 		const [writer, number] = commit.number.split(':')
@@ -588,7 +569,7 @@ class Company {
 		const sqlstate = String(error?.code ?? '')
 		const ours = sqlstate.startsWith('PT')
 		const why = { 25006: ': the database is read-only', 53100: ': its disk is full' }[sqlstate] ?? (isReplica(error) ? ': this is a replica' : '')
-		const reason = ours ? error.message : error ? `HTTP ${status} ${sqlstate}`.trim() + why : `no answer of PostgREST (HTTP ${status})`
+		const reason = ours ? String(error.message) : error ? `HTTP ${status} ${sqlstate}`.trim() + why : `no answer of PostgREST (HTTP ${status})`
 		const kinds = {
 			'whatsapp lease:': 'LEASE_HELD',
 			'whatsapp logout:': 'LOGGED_OUT',
@@ -600,8 +581,8 @@ class Company {
 	}
 }
 
-/** The database only reads: it was set so, or its disk is full. */
-const READ_ONLY = ['25006', '53100']
+/** Refused for what the request says, whenever it comes: by our own guard, or for its data. */
+const JUDGED = /^(PT409|2[123]\w{3}|54\w{3})$/
 
 /** A replica that only reads, and may be about to take over, refuses what PostgREST begins each write with. @param {any} error */
 const isReplica = error => error?.code === '0A000' && /during recovery/.test(error.message)
@@ -618,8 +599,9 @@ class Writer {
 	/** names this opening of the company to the database */
 	id = randomUUID()
 	#company
+	/** the last number that is known to be stored */
+	stored = 0
 	#commits = 0
-	#stored = 0
 	#unknown = false
 	#closed = false
 	/** @type {Set<Promise<unknown>>} */
@@ -642,7 +624,7 @@ class Writer {
 	 */
 	createCompany(creds) {
 		const fresh = { p_creds: creds, p_client_family: FAMILY }
-		return this.#write(commit => this.#company.ask('create_whatsapp_company', fresh, commit))
+		return this.#write(commit => this.#company.ask('create_whatsapp_company', fresh, { commit }))
 	}
 
 	/**
@@ -652,12 +634,14 @@ class Writer {
 	 */
 	async saveCreds(creds) {
 		const row = { company_id: this.#company.id, creds, client_family: FAMILY }
-		await this.#upsert('saving creds', 'whatsapp_auth', [row], 'company_id', [...this.#keysUnderWay])
+		const counted = [...this.#keysUnderWay]
+		await this.#upsert('saving creds', 'whatsapp_auth', [row], 'company_id', () => Promise.all(counted))
 	}
 
-	/** @param {Row[]} rows */
-	async saveKeys(rows) {
-		const saving = this.#upsert('saving keys', 'whatsapp_keys', rows, 'company_id,key_type,key_id')
+	/** @param {Row[]} rows @param {() => Promise<void>} [compare] them with what all earlier writes have left */
+	async saveKeys(rows, compare) {
+		const first = compare && (() => this.#fence().then(compare))
+		const saving = this.#upsert('saving keys', 'whatsapp_keys', rows, 'company_id,key_type,key_id', first)
 		this.#keysUnderWay.add(saving)
 		await saving.finally(() => this.#keysUnderWay.delete(saving))
 	}
@@ -673,20 +657,20 @@ class Writer {
 		await this.#write(commit => this.#receipt('log_out_whatsapp_company', commit, noted))
 	}
 
-	/**
-	 * After a write whose outcome is unknown: none of the earlier writes is executed after this. A
-	 * writer that is refused cannot have an earlier write executed either.
-	 */
+	/** After a write whose outcome is unknown: none of the earlier writes is executed after this. */
 	async fence() {
+		this.lease?.refuseRestored()
+		if (this.#unknown) await this.#inLine(() => this.#fence())
+	}
+
+	async #fence() {
 		if (!this.#unknown) return
-		const fencing = this.#inLine(async () => {
-			if (!this.#unknown) return
-			await this.#send(commit => this.#receipt('fence_whatsapp_writer', commit)).catch(error => {
-				if (!['LEASE_HELD', 'LEASE_LOST', 'REFUSED'].includes(error.code)) throw error
-			})
-			this.#unknown = false
+		await this.#send(commit => this.#receipt('fence_whatsapp_writer', commit)).catch(error => {
+			// A writer that may not write cannot have an earlier write executed either. Another refusal, as for a missing
+			// grant, says nothing of the earlier ones.
+			if (!['LEASE_HELD', 'LEASE_LOST'].includes(error.code)) throw error
 		})
-		await fencing
+		this.#unknown = false
 	}
 
 	/** Accept no more writes, and wait for those under way. */
@@ -697,7 +681,7 @@ class Writer {
 
 	/** The last request was executed: a database that forgets it was set back to an earlier moment. */
 	isStored() {
-		this.#stored = this.#commits
+		this.stored = this.#commits
 	}
 
 	/** @param {Record<string, string>} [headers] @returns {Commit} */
@@ -707,11 +691,11 @@ class Writer {
 
 	/**
 	 * @param {string} what @param {string} table @param {object[]} rows @param {string} onConflict
-	 * @param {Promise<unknown>[]} [after] without which nothing is sent
+	 * @param {() => Promise<unknown>} [first] without which nothing is sent
 	 */
-	#upsert(what, table, rows, onConflict, after) {
+	#upsert(what, table, rows, onConflict, first) {
 		const upsert = () => this.#company.client.from(table).upsert(rows, { onConflict }).setHeader('prefer', PREFER)
-		return this.#write(commit => this.#company.request(what, upsert, isStored, { commit }), after)
+		return this.#write(commit => this.#company.request(what, upsert, isStored, { commit }), first)
 	}
 
 	/** @param {string} name @param {Commit} commit @param {object} [args] */
@@ -724,13 +708,13 @@ class Writer {
 	/**
 	 * @template T
 	 * @param {(commit: Commit) => Promise<T>} send
-	 * @param {Promise<unknown>[]} [after] without which nothing is sent
+	 * @param {() => Promise<unknown>} [first] without which nothing is sent
 	 * @returns {Promise<T>}
 	 */
-	#write(send, after = []) {
+	#write(send, first) {
 		if (this.#closed) throw new AuthStateError('CLOSED', `${this.#company}: a write after close()`)
 		return this.#inLine(async () => {
-			await Promise.all(after)
+			await first?.()
 			return this.#send(send)
 		})
 	}
@@ -773,7 +757,7 @@ class Writer {
 		const keys = this.#opens.length ? { 'x-whatsapp-opens': this.#opens.join(',') } : {}
 		if (!this.lease) return this.epoch === null ? keys : { ...keys, 'x-whatsapp-epoch': String(this.epoch) }
 		const headers = { ...keys, ...this.lease.headers() }
-		return this.#stored ? { ...headers, 'x-whatsapp-stored': String(this.#stored) } : headers
+		return this.stored ? { ...headers, 'x-whatsapp-stored': String(this.stored) } : headers
 	}
 }
 
@@ -794,8 +778,9 @@ class Lease {
 	static async acquire(company, writer, { leaseTtl = 30, owner = `${hostname()}/${randomUUID()}`, onLeaseLost }) {
 		const args = { p_owner: owner, p_ttl_seconds: leaseTtl }
 		const commit = writer.nextCommit()
-		const data = await company.ask('acquire_whatsapp_lease', args, commit).catch(async error => {
-			if (!error.certain) await giveBack(company, writer, null).catch(() => {})
+		// Giving it back undoes the request, or keeps it from being executed later.
+		const data = await company.ask('acquire_whatsapp_lease', args, { commit, harmlessLate: true }).catch(async error => {
+			await giveBack(company, writer, null)
 			throw error
 		})
 		writer.isStored()
@@ -816,9 +801,19 @@ class Lease {
 		this.#renewLater()
 	}
 
-	/** What a write carries. Throws once the lease is lost. */
-	headers() {
+	/** Throws once the lease is lost. */
+	check() {
 		if (this.#lost) throw this.#lost
+	}
+
+	/** Nor is anything read from a database that is known to be set back. */
+	refuseRestored() {
+		if (this.#lost?.code === 'ROLLED_BACK') throw this.#lost
+	}
+
+	/** What a write carries. */
+	headers() {
+		this.check()
 		return { 'x-whatsapp-lease': String(this.#token) }
 	}
 
@@ -839,31 +834,54 @@ class Lease {
 		if (!this.#lost) await giveBack(this.#company, this.#writer, this.#token)
 	}
 
-	#renewLater() {
-		this.#timer = setTimeout(() => this.#renew(), (this.#ttl * 1000) / 3).unref()
+	#renewLater(failures = 0) {
+		const part = failures ? Math.max(60 / 2 ** failures, 3) : 3
+		this.#timer = setTimeout(() => this.#renew(failures), (this.#ttl * 1000) / part).unref()
 	}
 
-	async #renew() {
-		const args = { p_token: this.#token, p_ttl_seconds: this.#ttl }
-		const isRenewal = (/** @type {Answer} */ { status, data }) =>
-			status === 200 && data?.company_id === this.#company.id && data.token === this.#token
-		const { data } = await this.#company
-			.rpc('renew_whatsapp_lease', args, isRenewal)
-			.catch(() => ({ data: { status: 'unknown' } })) // that is not lost: the database judges each write anyway
+	async #renew(failures = 0) {
+		const renewal = await this.#askForRenewal().catch(() => null) // that is not lost: the database judges each write anyway
 		if (this.#released || this.#lost) return
 		// A token is given once, unless the database has forgotten that it gave it.
-		if (data.status === 'restored' || (data.writer && data.writer !== this.#writer.id)) this.#lose(rolledBack(this.#company))
-		else if (data.status === 'lost' || data.status === 'missing') this.#lose()
-		else this.#renewLater()
+		const forgotten = renewal?.status === 'restored' || (renewal?.writer && renewal.writer !== this.#writer.id)
+		if (forgotten) this.#lose(rolledBack(this.#company))
+		else if (renewal?.status === 'lost' || renewal?.status === 'missing') this.#lose()
+		else this.#renewLater(renewal ? 0 : failures + 1)
+	}
+
+	/** Says what is known to be stored, so that one who only reads learns that the database was set back. */
+	async #askForRenewal() {
+		const { client, id } = this.#company
+		const isOurs = (/** @type {any} */ renewal) => renewal?.company_id === id && renewal.token === this.#token
+		const limits = { within: (this.#ttl * 1000) / 3 }
+		const args = { p_leases: [[id, this.#token, this.#writer.id, this.#writer.stored]], p_ttl_seconds: this.#ttl }
+		const renew = () => client.rpc('renew_whatsapp_leases', args)
+		const isRenewal = (/** @type {Answer} */ { status, data }) => status === 200 && isOurs(data?.[0])
+		const { data: [renewal] } = await this.#company.request('renewing the lease', renew, isRenewal, limits)
+		if (renewal.status !== 'busy') return renewal
+		// The company is being written, and this waits for it.
+		const one = { p_token: this.#token, p_ttl_seconds: this.#ttl }
+		const isOne = (/** @type {Answer} */ { status, data }) => status === 200 && isOurs(data)
+		return (await this.#company.rpc('renew_whatsapp_lease', one, isOne, limits)).data
 	}
 
 	/** @param {AuthStateError} [error] */
 	#lose(error) {
-		if (this.#lost) return
+		if (this.#lost || this.#released) return
 		clearTimeout(this.#timer)
-		this.#lost = error ?? new AuthStateError('LEASE_LOST', `${this.#company}: another process has taken over`)
-		this.#onLost?.(this.#lost)
+		const lost = error ?? new AuthStateError('LEASE_LOST', `${this.#company}: another process has taken over`)
+		this.#lost = lost
+		if (lost.code === 'ROLLED_BACK') report(this.#company)
+		// What your function throws takes neither the place of a write's error nor the process down.
+		const tell = async () => this.#onLost?.(lost)
+		tell().catch(failed => process.emitWarning(`${this.#company}: onLeaseLost failed: ${failed}`))
 	}
+}
+
+/** For those who look: what was refused has left nothing in the database. @param {Company} company */
+function report(company) {
+	const isDone = (/** @type {Answer} */ { status, data }) => status === 200 && data?.company_id === company.id
+	company.rpc('report_whatsapp_restored', {}, isDone).catch(() => {})
 }
 
 /** @param {Company} company */
@@ -872,15 +890,15 @@ function rolledBack(company) {
 }
 
 /**
- * Give a lease back; with the token null, the one that this writer's request has got or may still get.
+ * Give a lease back; with the token null, the one that this writer's request has got or may still get. One
+ * that cannot be given back ends by itself.
  *
  * @param {Company} company @param {Writer} writer @param {number | null} token
  */
-function giveBack(company, writer, token) {
-	const isDone = (/** @type {Answer} */ { status, data, receipt }) =>
-		status === 200 && typeof data === 'boolean' && (!receipt || receipt.startsWith(`${commit.number}:`))
-	const commit = writer.nextCommit()
-	return company.rpc('release_whatsapp_lease', { p_token: token }, isDone, { commit, harmlessLate: true })
+async function giveBack(company, writer, token) {
+	const isDone = (/** @type {Answer} */ { status, data }) => status === 200 && typeof data === 'boolean'
+	const sending = { commit: writer.nextCommit(), harmlessLate: true, within: 5_000 }
+	await company.rpc('release_whatsapp_lease', { p_token: token }, isDone, sending).catch(() => {})
 }
 
 /** @returns {Promise<SupabaseClient>} */

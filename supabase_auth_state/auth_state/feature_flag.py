@@ -11,9 +11,12 @@ from typing import Any
 from supabase_auth_state.config import FLAG_VARIABLE, check_company_id, database_flag
 from supabase_auth_state.errors import (
     ConfigurationError,
+    FolderError,
     SupabaseAuthStateError,
 )
 from supabase_auth_state.files.multi_file import FolderAuthState, use_multi_file_auth_state
+from supabase_auth_state.files.names import CREDS_FILE
+from supabase_auth_state.files.reading import kind_of
 from supabase_auth_state.rest.client import Rest, open_rest, using_rest
 from supabase_auth_state.rest.opening import Opening
 
@@ -110,10 +113,18 @@ async def newest_change(rest: Rest, company_id: str) -> float | None:
 
 
 def newest_file(folder: Path) -> float | None:
-    """Return when a folder's files last changed (Unix time), or None when it has no creds."""
-    if not (folder / "creds.json").exists():
+    """Return when a folder's files last changed (Unix time), or None when it has no creds.
+
+    Raises:
+        FolderError: it cannot be looked at.
+    """
+    creds = folder / CREDS_FILE
+    if kind_of(creds) is None:
         return None
-    return max(path.stat().st_mtime for path in folder.glob("*.json"))
+    try:
+        return max(path.stat().st_mtime for path in [creds, *folder.glob("*.json")])
+    except OSError as exc:
+        raise FolderError(f"cannot look at {exc.filename}: {exc.strerror}") from exc
 
 
 def _warn(message: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from supabase_auth_state.errors import LeaseHeld
 
-from .console import Console
+from .console import Console, failure_as_json
 from .exits import DONE, OWNED, REFUSED
 from .overview import StorageStats
 from .parsing import Commands, add_command
@@ -71,6 +71,8 @@ async def _clean_up_once(console: Console) -> int:
                 report = await run_cleanup(rest)
         except LeaseHeld as held:
             console.say(f"another process is cleaning up now: {held.owner}")
+            if console.json:
+                console.document({"ok": False, **failure_as_json(held)})
             return OWNED
     console.result(_Cleanup(report))
     return DONE

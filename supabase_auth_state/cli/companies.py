@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from supabase_auth_state.errors import CompanyNotFound
 from supabase_auth_state.rest.client import Rest
 
 
@@ -16,6 +17,18 @@ async def check_connection(rest: Rest) -> None:
         StoreError: the database refused or did not answer.
     """
     await rest.about("whatsapp_lease_status", "962302")
+
+
+async def refuse_unknown(rest: Rest, company_id: str) -> None:
+    """Refuse a company that the database does not have.
+
+    Raises:
+        CompanyNotFound: it has no creds and no keys.
+        StoreError: the database refused or did not answer.
+    """
+    found = await rest.ask("fetch_whatsapp_creds", company_id, {})
+    if found["creds"] is None and not found["has_keys"]:
+        raise CompanyNotFound(company_id)
 
 
 async def list_companies(rest: Rest) -> list[str]:

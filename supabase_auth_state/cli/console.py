@@ -76,7 +76,7 @@ class Console:
         if self.json:
             self.document({"ok": ok, **report.as_json()})
         elif isinstance(report, Page) and is_terminal(sys.stdout):
-            with _told():
+            with _told(sys.stdout):
                 self._screen(sys.stdout).print(report)
         else:
             self.text(str(report))
@@ -94,11 +94,22 @@ class Console:
         self._print(sys.stdout, text)
 
     def say(self, words: str) -> None:
-        """Print words that are not the result, on standard error."""
-        if self._view is not None:
-            self._view.say(words)
-        else:
-            self._print(sys.stderr, words)
+        """Print words that are not the result, on standard error.
+
+        Where they cannot be written, they are lost: the command, its result and its exit code are
+        not.
+        """
+        with suppress(FolderError, BrokenPipeError):
+            if self._view is not None:
+                self._view.say(words)
+            else:
+                self._print(sys.stderr, words)
+
+    def declined(self, words: str) -> None:
+        """Print that nothing was done because a person did not confirm it."""
+        self.say(words)
+        if self.json:
+            self.document({"ok": False, "error": "NotConfirmed", "message": words})
 
     def failure(self, error: SupabaseAuthStateError) -> None:
         """Print why a command failed, as JSON too where that is asked for."""
@@ -181,7 +192,7 @@ class Console:
         if stream is None or not is_terminal(stream):
             write(stream, f"{text}{end}")
             return
-        with _told():
+        with _told(stream):
             # The terminal breaks lines, so that commands and paths can be copied from it.
             self._screen(stream).print(text, end=end, highlight=highlight, soft_wrap=True)
             stream.flush()
@@ -249,9 +260,13 @@ def failure_as_json(error: SupabaseAuthStateError) -> dict[str, Any]:
     return found
 
 
-def discard_output() -> None:
-    """Let what is still to be written to standard output vanish, also at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def discard_output(stream: TextIO | None = None) -> None:
+    """Let what is still to be written to a stream vanish, also at exit.
+
+    Args:
+        stream: a standard stream; standard output when absent.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
 
 
 def write(stream: TextIO | None, text: str) -> None:
@@ -262,14 +277,14 @@ def write(stream: TextIO | None, text: str) -> None:
     """
     if stream is None:
         return
-    with _told():
+    with _told(stream):
         stream.write(text)
         stream.flush()
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Make a failure to write an error of ours.
+def _told(stream: TextIO) -> Iterator[None]:
+    """Make a failure to write to a stream an error of ours, and the last one.
 
     Raises:
         FolderError: it cannot be written, e.g. because the disk is full.
@@ -277,10 +292,11 @@ def _told() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
+        discard_output(stream)
         raise
     except OSError as error:
         reason = error.strerror
     else:
         return
-    discard_output()
+    discard_output(stream)
     raise FolderError(f"the result cannot be written: {reason}")

@@ -42,7 +42,7 @@ async def run_delete(args: argparse.Namespace, console: Console) -> int:
     from supabase_auth_state.transfer.delete import delete_company, erase_company
 
     if not args.yes and not await _confirmed(args.company, console, now=args.now):
-        console.say("nothing was deleted")
+        console.declined("nothing was deleted")
         return REFUSED
     with console.progress(args.company) as progress:
         progress("deleting", 0, 0)

@@ -201,7 +201,9 @@ def folder_name(company_id: str) -> str:
     Raises:
         FolderError: no folder can have this name, or `import --each` would leave it out.
     """
-    if company_id.startswith(".") or "/" in company_id or os.sep in company_id:
+    from supabase_auth_state.transfer.import_each import is_left_out
+
+    if "/" in company_id or os.sep in company_id or is_left_out(company_id):
         raise FolderError(
             f"company {company_id!r} cannot be exported by --all, because a folder cannot have its "
             "name: export it with --company"

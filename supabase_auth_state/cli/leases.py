@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from supabase_auth_state.errors import ARRIVING, MOVED, CompanyMoved, CompanyNotFound
+from supabase_auth_state.errors import ARRIVING, MOVED, CompanyMoved
 
 from .console import Console
 from .exits import DONE, OWNED, REFUSED
@@ -141,9 +141,9 @@ async def read_lease(rest: Rest, company_id: str) -> Mapping[str, Any]:
         CompanyNotFound: the company has no rows, and no process owns it.
         StoreError: the database refused or did not answer.
     """
+    from .companies import refuse_unknown
+
     lease: Mapping[str, Any] = await rest.about("whatsapp_lease_status", company_id)
     if lease["owner"] is None:
-        found = await rest.ask("fetch_whatsapp_creds", company_id, {})
-        if found["creds"] is None and not found["has_keys"]:
-            raise CompanyNotFound(company_id)
+        await refuse_unknown(rest, company_id)
     return lease

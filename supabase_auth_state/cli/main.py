@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from supabase_auth_state import __version__
@@ -91,28 +92,36 @@ def _run(args: argparse.Namespace, console: Console) -> int:
     try:
         return run(args.run(args, console))
     except SupabaseAuthStateError as error:
-        _trace(args.verbose)
+        _trace(args.verbose, error)
         console.failure(error)
         return exit_code(error)
     except BrokenPipeError:
         raise
     except OSError as error:
         # A path that no part of the library expected; the system's words quote nothing but it.
-        _trace(args.verbose)
+        _trace(args.verbose, error)
         console.failure(FolderError(f"{error.filename or 'the system'}: {error.strerror}"))
         return REFUSED
     except Exception as error:  # noqa: BLE001 - people get a line, not a traceback
-        _trace(args.verbose)
         # The text of such an error is not printed: it may quote a stored value.
-        console.say(f"error: unexpected {type(error).__name__}; -vv shows where")
+        _trace(args.verbose, error, with_text=False)
+        name = type(error).__name__
+        console.failure(SupabaseAuthStateError(f"unexpected {name}; -vv shows where"))
         return REFUSED
 
 
-def _trace(verbose: int) -> None:
-    if verbose > 1:
-        import traceback
+def _trace(verbose: int, error: BaseException, *, with_text: bool = True) -> None:
+    if verbose < 2:
+        return
+    import traceback
 
-        traceback.print_exc()
+    with suppress(OSError):
+        if with_text:
+            traceback.print_exception(error)
+        else:
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            head = "Traceback (most recent call last):"
+            sys.stderr.write(f"{head}\n{frames}{type(error).__name__}\n")
 
 
 def _show_log(verbose: int, console: Console) -> None:

@@ -31,9 +31,14 @@ async def run_reinstate(args: argparse.Namespace, console: Console) -> int:
     """End a company's pause."""
     from supabase_auth_state.pool.pauses import reinstate_company
     from supabase_auth_state.rest.client import using_rest
+    from supabase_auth_state.transfer.history import read_history
+
+    from .companies import refuse_unknown
 
     async with using_rest() as rest:
         pauses = await reinstate_company(rest, args.company)
+        if not pauses and not (await read_history(args.company, client=rest)).versions:
+            await refuse_unknown(rest, args.company)
     console.result(_Reinstated(args.company, pauses.get(args.company)))
     return DONE
 

@@ -16,6 +16,7 @@ from .parsing import Commands, add_backup_dir, add_command, add_company, positiv
 from .tables import Page, Table, human_bytes
 
 if TYPE_CHECKING:
+    from supabase_auth_state.rest.client import Rest
     from supabase_auth_state.transfer.history import History, Version
 
 _MEANING = """\
@@ -82,10 +83,29 @@ has connected since the backup: state that goes back makes messages of contacts 
 
 async def run_history(args: argparse.Namespace, console: Console) -> int:
     """Print what is kept of a company."""
+    from supabase_auth_state.rest.client import using_rest
+
+    async with using_rest() as rest:
+        history = await _history_of(rest, args.company)
+    console.result(_History(history))
+    return DONE
+
+
+async def _history_of(rest: Rest, company_id: str) -> History:
+    """Return what is kept of a company.
+
+    Raises:
+        CompanyNotFound: nothing is, and it has no rows.
+        StoreError: the database refused or did not answer.
+    """
     from supabase_auth_state.transfer.history import read_history
 
-    console.result(_History(await read_history(args.company)))
-    return DONE
+    from .companies import refuse_unknown
+
+    history = await read_history(company_id, client=rest)
+    if not history.versions:
+        await refuse_unknown(rest, company_id)
+    return history
 
 
 async def run_restore(args: argparse.Namespace, console: Console) -> int:
@@ -112,16 +132,16 @@ async def run_restore(args: argparse.Namespace, console: Console) -> int:
 
 async def _restore_version(args: argparse.Namespace, console: Console) -> int:
     from supabase_auth_state.rest.client import using_rest
-    from supabase_auth_state.transfer.history import read_history, restore_version
+    from supabase_auth_state.transfer.history import restore_version
 
     async with using_rest() as rest:
-        wanted = (await read_history(args.company, client=rest)).version(args.version)
+        wanted = (await _history_of(rest, args.company)).version(args.version)
         console.say(_MEANING.format(time=_moment(wanted.saved_at or wanted.kept_at)))
         if args.dry_run:
             console.result(_Restored(args.company, wanted, dry_run=True))
             return DONE
         if not args.yes and not await _confirmed(args.company, wanted, console):
-            console.say("nothing was restored")
+            console.declined("nothing was restored")
             return REFUSED
         with console.progress(args.company) as progress:
             progress("restoring", 0, 0)

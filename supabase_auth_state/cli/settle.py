@@ -53,7 +53,7 @@ async def run_settle(args: argparse.Namespace, console: Console) -> int:
         if not args.yes and not await _confirmed(company_id, reported_at, console):
             console.result(_Settled(company_id, reported_at, settled=False), ok=False)
             return REFUSED
-        await rest.about("settle_whatsapp_restored", company_id)
+        await rest.about("settle_whatsapp_restored", company_id, timed=True)
     console.result(_Settled(company_id, reported_at, settled=True))
     return DONE
 

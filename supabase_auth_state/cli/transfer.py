@@ -102,10 +102,19 @@ def _other_project(args: argparse.Namespace) -> Settings:
     """
     from supabase_auth_state.config import Settings, environment
 
-    key = environment().get(args.to_key_env, "")
+    values = environment()
+    key = values.get(args.to_key_env, "")
     if not key.strip():
         raise ConfigurationError(
-            f"{args.to_key_env} is not set: put the service key of the project to move to there, "
-            "in the environment or in a .env file"
+            f"{args.to_key_env} is not set{', and ' if values.unread else ''}{values.unread}: put "
+            "the service key of the project to move to there, in the environment or in a .env file"
         )
-    return Settings(url=args.to_url, key=key, schema=args.to_schema)
+    try:
+        return Settings(url=args.to_url, key=key, schema=args.to_schema)
+    except ConfigurationError as error:
+        # The settings speak of the variables of the project that is moved from.
+        problem = str(error)
+    raise ConfigurationError(
+        f"the project to move to (--to-url, --to-schema, and {args.to_key_env} for its key): "
+        f"{problem}"
+    )

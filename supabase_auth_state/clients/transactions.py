@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
+from supabase_auth_state.errors import StoreUnavailable
 from supabase_auth_state.rest.aio import finish_even_if_cancelled
 from supabase_auth_state.types import SignalDataSet, SignalKeyStore
 
@@ -90,8 +91,9 @@ class TransactionalKeys:
     async def get(self, type: str, ids: Sequence[str]) -> dict[str, Any]:
         """Return ``{id: value}`` as the store does; a transaction sees its own writes.
 
-        Inside a transaction each row is read once. A read that fails makes the transaction fail at
-        its end too: clients take a failed read for "not stored" and would write over the row.
+        Inside a transaction each row is read once. A read that fails, or is given up, makes the
+        transaction fail at its end too: clients take a failed read for "not stored" and would write
+        over the row.
         """
         layers = self._layers()
         if not layers:
@@ -101,8 +103,10 @@ class TransactionalKeys:
         if unknown:
             stored = await self._read(layers[0], type, unknown)
             for key_id in unknown:
-                # Another task of the transaction may have written the row meanwhile: that is newer.
-                layers[0].known[type].setdefault(key_id, stored.get(key_id))
+                # Another task may have written the row meanwhile, here or in a transaction around
+                # this one: that is newer.
+                if key_id not in known:
+                    layers[0].known[type][key_id] = stored.get(key_id)
         return {key_id: _copy(known[key_id]) for key_id in ids if known[key_id] is not None}
 
     async def set(self, data: SignalDataSet) -> None:
@@ -115,8 +119,15 @@ class TransactionalKeys:
         layers[0].write({key_type: _copy(dict(values)) for key_type, values in data.items()})
 
     async def clear(self) -> None:
-        """Delete every key of the company, at once."""
+        """Delete every key of the company, at once.
+
+        Also what was written before in the transaction around this, which is not committed then.
+        """
+        layers = self._layers()
         await self._keys.clear()
+        for layer in layers:
+            layer.known.clear()
+            layer.writes.clear()
 
     def transaction(self, key: str, /) -> AbstractAsyncContextManager[None]:
         """Open a block whose writes are committed as one ``set``, or not at all if it raises.
@@ -167,6 +178,12 @@ class TransactionalKeys:
     async def _read(self, layer: _Transaction, type: str, ids: Sequence[str]) -> dict[str, Any]:
         try:
             return await self._keys.get(type, ids)
+        except asyncio.CancelledError:
+            # As by `asyncio.wait_for`, after which a client may go on.
+            layer.failed_read = StoreUnavailable(
+                f"a read of {type} was given up, so nothing of the transaction is stored"
+            )
+            raise
         except Exception as error:
             layer.failed_read = error
             raise

@@ -28,8 +28,8 @@ from supabase_auth_state.types import Creds, KeyRef, Value
 from .atomic import sync_folder, write_new
 from .creds_copies import advice_on, find_copies
 from .entries import Entry, entry_of_file, entry_of_folder
-from .names import CREDS_FILE, colliding, file_name, parse_file_name
-from .reading import parse_document, read_content, reason_of, refuse_json_in_text
+from .names import CREDS_FILE, beginning_of, colliding, file_name, parse_file_name
+from .reading import kind_of, parse_document, read_content, reason_of, refuse_json_in_text
 
 Problem = tuple[str, str]
 """A name, of a file or of a place in one, and what is wrong there."""
@@ -141,7 +141,7 @@ def read_folder(path: str | os.PathLike[str]) -> FolderContents:
         FolderError: it is not a folder, or cannot be listed.
     """
     folder = Path(path)
-    if folder.is_file():
+    if kind_of(folder) == stat.S_IFREG:
         raise FolderError(f"{folder} is a file, and an auth folder is a folder")
     contents = FolderContents(snapshot(folder))
     for name, facts in sorted(contents.snapshot.entries.items()):
@@ -301,7 +301,9 @@ def write_folder(
     building: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        building = Path(
+            tempfile.mkdtemp(prefix=f".{beginning_of(target.name)}.", dir=target.parent)
+        )
         _write_files(building, creds, keys, creds_mtime)
         if target.exists():
             target.rmdir()
@@ -315,9 +317,10 @@ def write_folder(
 
 
 def _refuse_unless_empty(target: Path) -> None:
-    if target.is_file():
+    kind = kind_of(target)
+    if kind == stat.S_IFREG:
         raise FolderError(f"{target} is a file, and an auth folder is a folder")
-    if target.exists() and snapshot(target).entries:
+    if kind is not None and snapshot(target).entries:
         raise FolderError(
             f"the folder {target} is not empty: writing over a live auth folder would mix two "
             "states; choose another one, or move this one away first"

@@ -19,6 +19,9 @@ from supabase_auth_state.types import KeyRef
 
 CREDS_FILE = "creds.json"
 
+# In bytes. Most file systems take names of 255.
+_ROOM_FOR_MORE = 200
+
 _GROUP = r"(?:[0-9]+(?:-[0-9]+)?@g\.us|(?:status|[0-9]+)@broadcast)"
 _USER = r"[0-9]+(?:_[0-9]+)?"
 
@@ -81,6 +84,14 @@ def parse_file_name(name: str) -> KeyRef | None:
     if len(refs) != 1 or file_name(*refs[0]) != name:
         return None
     return refs[0]
+
+
+def beginning_of(name: str) -> str:
+    """Return a name, cut if it is so long that nothing could be added to it."""
+    encoded = name.encode(errors="surrogateescape")
+    if len(encoded) <= _ROOM_FOR_MORE:
+        return name
+    return encoded[:_ROOM_FOR_MORE].decode(errors="ignore")
 
 
 def colliding(refs: Iterable[KeyRef]) -> dict[str, list[KeyRef]]:

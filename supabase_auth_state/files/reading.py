@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import codecs
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from supabase_auth_state.codec import Malformed, parse_json
-from supabase_auth_state.errors import CodecError, place
+from supabase_auth_state.errors import CodecError, FolderError, place
 
-_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+# Without O_NONBLOCK, a pipe is opened when a process opens its other end, which may be never.
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _CHUNK = 16384
 _OTHER_ENCODINGS = (
     # UTF-32 first: its little-endian mark begins with that of UTF-16.
@@ -28,14 +30,45 @@ _OTHER_ENCODINGS = (
 )
 
 
+def kind_of(path: Path) -> int | None:
+    """Return what is at a path, as ``stat.S_IFMT`` gives it, or None when nothing is.
+
+    Raises:
+        FolderError: it cannot be looked at, e.g. because a folder above it is closed to this user.
+    """
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise FolderError(f"cannot look at {path}: {exc.strerror}") from exc
+
+
 def read_document(path: Path) -> Any:
     """Return the JSON document in a file.
 
     Raises:
-        Malformed: the file is empty, torn, not UTF-8 or not strict JSON.
+        Malformed: it is no file, or the file is empty, torn, not UTF-8 or not strict JSON.
         OSError: the file cannot be read at all.
     """
-    return parse_document(path.read_bytes())
+    return parse_document(read_beginning(path))
+
+
+def read_beginning(path: Path, size: int = -1) -> bytes:
+    """Return what a file holds, or its first ``size`` bytes.
+
+    Raises:
+        Malformed: it is no file, but a pipe or a device, for instance.
+        OSError: it cannot be read at all.
+    """
+    descriptor = os.open(path, _READ)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Malformed("is not a regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(size)
+    finally:
+        os.close(descriptor)
 
 
 def read_content(folder: Path, name: str, size: int) -> bytes:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+from supabase_auth_state.codec import Malformed
 from supabase_auth_state.errors import FolderError
 
 from .folder import FolderContents, read_folder
 from .formats import HEAD_BYTES, SINGLE_FILE, format_of_file, format_of_folder, is_telling
 from .names import CREDS_FILE
+from .reading import kind_of, read_beginning
 from .single_file import read_single_file
 
 # Enough to recognise a folder by; a browser profile has thousands of files.
@@ -26,7 +30,7 @@ def read_source(path: str | os.PathLike[str]) -> FolderContents:
             recognised, and what to do instead.
     """
     source = Path(path)
-    if source.is_file():
+    if kind_of(source) == stat.S_IFREG:
         return _read_file(source)
     contents = read_folder(source)
     if contents.creds is None and not (contents.keys or contents.advice):
@@ -50,7 +54,7 @@ def _refuse_other_format(folder: Path) -> None:
     try:
         names = list(islice(_names(folder), _MAX_NAMES))
         telling = [name for name in names if "/" not in name and is_telling(name)]
-        found = format_of_folder(names, {name: _head(folder / name) for name in telling})
+        found = format_of_folder(names, dict(_heads(folder, telling)))
     except OSError:
         return
     if found is not None:
@@ -63,10 +67,19 @@ def _refuse_other_format(folder: Path) -> None:
 
 def _head(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(HEAD_BYTES)
+        return read_beginning(path, HEAD_BYTES)
+    except Malformed as exc:
+        reason = exc.reason
     except OSError as exc:
         raise FolderError(f"cannot read {path}: {exc.strerror}") from exc
+    raise FolderError(f"cannot read {path}: it {reason}")
+
+
+def _heads(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield name and first bytes of those that are files and can be read."""
+    for name in names:
+        with suppress(FolderError):
+            yield name, _head(folder / name)
 
 
 def _names(folder: Path) -> Iterator[str]:

@@ -132,7 +132,7 @@ class Lease:
     async def _report(self) -> None:
         """Keep it in the database for those who look: what was refused has left nothing there."""
         with suppress(StoreError, ConfigurationError):
-            await self._rest.about("report_whatsapp_restored", self.company_id)
+            await self._rest.about("report_whatsapp_restored", self.company_id, timed=True)
 
     async def renew(self) -> None:
         """Renew the lease now.

@@ -143,7 +143,10 @@ class CompanyConnection(Generic[S]):
         self._last_end: ConnectionEnd | None = None
         # Whether the database has the pause, so that one that is not there any more is over.
         self._pause_is_noted = False
+        # Done when the last pause that was found out here is noted, or could not be.
+        self._noting: asyncio.Future[None] = finished()
         self._reinstating: asyncio.Task[Any] | None = None
+        self._closed_by: PoolError | None = None
 
     # What callers see
 
@@ -191,7 +194,7 @@ class CompanyConnection(Generic[S]):
             self._current.last_used = self._now()
             return self._current.session
         if self.attempt is None and self.pause_may_be_over:
-            await self._look_at_pause()
+            await self._look_unless_closed()
         if self._current is not None:
             return self._current.session
         if self.attempt is None:
@@ -223,9 +226,16 @@ class CompanyConnection(Generic[S]):
         self._pause_is_noted = False
         if self._options.pauses is None:
             return finished()
-        self._reinstating = self._tasks.spawn(self._options.pauses.reinstate, self.company_id)
+        if not self._noting.done():
+            self._tasks.spawn(self._clear)
+        self._reinstating = self._tasks.spawn(self._reinstate, self._options.pauses, self._noting)
         self._reinstating.add_done_callback(self._log_reinstated)
         return self._reinstating
+
+    async def _reinstate(self, pauses: SharedPauses, noting: asyncio.Future[None]) -> Pause | None:
+        # What was found out before is noted after the session is closed, which may take long.
+        await asyncio.wait({noting})
+        return await pauses.reinstate(self.company_id)
 
     def _log_reinstated(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -240,13 +250,14 @@ class CompanyConnection(Generic[S]):
             The task that closes the session and gives the company back.
         """
         self.closed_at = self._now()
+        self._closed_by = error
         self._keep_up = False
         if self._opening is not None:
             self._opening.cancel()
         if self.attempt is not None:
             self._fail(self.attempt, error)
-        self._let_go()
-        return self._tasks.spawn(self._clear)
+        self._let_go_session()
+        return self._tasks.spawn(self._close_down)
 
     # Opening
 
@@ -278,6 +289,8 @@ class CompanyConnection(Generic[S]):
         await self._to_close.close_all()
         if self._retries.wait:
             await self._options.timing.sleep(self._retries.wait)
+        # Before it is in the database, an auth state that was logged out does not open.
+        await self._has_reinstated()
         async with self._turn() as time_over:
             auth = await self._own_auth(time_over)
             return await self._call_factory(auth, time_over)
@@ -338,12 +351,26 @@ class CompanyConnection(Generic[S]):
         self._retries.refuse_if_stopped(self.company_id)
         return self._auth
 
+    async def _look_unless_closed(self) -> None:
+        """Look at the pause for a caller, who opens nothing if the company is closed meanwhile."""
+        closed_by = self._closed_by
+        looking = self._tasks.spawn(self._look_at_pause)
+        await asyncio.wait({looking})
+        if self._closed_by is not None and self._closed_by is not closed_by:
+            raise self._closed_by
+        looking.result()
+
+    async def _has_reinstated(self) -> None:
+        """Wait until the database has, or has refused, every reinstatement."""
+        while (reinstating := self._reinstating) is not None:
+            await asyncio.wait({reinstating})
+            if self._reinstating is reinstating:
+                self._reinstating = None
+
     async def _look_at_pause(self) -> None:
         if self._options.pauses is None:
             return
-        if self._reinstating is not None:
-            await asyncio.wait({self._reinstating})
-            self._reinstating = None
+        await self._has_reinstated()
         found = await self._options.pauses.find([self.company_id])
         self.obey(found.get(self.company_id))
 
@@ -455,7 +482,7 @@ class CompanyConnection(Generic[S]):
             # Before the lease is given back: who acquires it then knows.
             pause = Pause(end, self._retries.retry_after, self._retries.step)
             logged_out = self._auth if end.code == LOGGED_OUT else None
-            self._to_close.add(
+            self._noting = self._to_close.add(
                 partial(self._note_pause, self._options.pauses, auth=logged_out), pause
             )
         opening = self._keep_up or reaction is Reaction.RESTART
@@ -500,6 +527,13 @@ class CompanyConnection(Generic[S]):
         if self._current is not None:
             self._to_close.add(self._close_session, self._current.session)
             self._current = None
+
+    async def _close_down(self) -> None:
+        async with self._lock:
+            # An attempt that was cancelled has queued by now what its factory makes: it is closed
+            # before the company is given back.
+            self._let_go()
+            await self._to_close.close_all()
 
     async def _clear(self) -> None:
         async with self._lock:

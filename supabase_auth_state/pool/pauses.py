@@ -57,6 +57,7 @@ class SharedPauses:
                 "p_noted_by": self._noted_by,
                 "p_step": pause.step,
             },
+            timed=True,
         )
 
     async def log_out(self, auth: AuthState, end: End) -> None:
@@ -81,7 +82,7 @@ async def reinstate_company(rest: Rest, company_id: str) -> Mapping[str, Any]:
     Raises:
         StoreError: the database refused or did not answer.
     """
-    found = await rest.ask("reinstate_whatsapp_company", company_id, {})
+    found = await rest.ask("reinstate_whatsapp_company", company_id, {}, timed=True)
     pauses: Mapping[str, Any] = found["pauses"]
     return pauses
 

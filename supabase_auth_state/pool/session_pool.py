@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from supabase_auth_state.errors import (
     ConfigurationError,
@@ -79,6 +79,9 @@ class SessionPool(AsyncOnly, Generic[S]):
             connection replaced ours.
         yield_cap: the longest of those.
         timing: clock, sleep and chance, for tests.
+
+    Raises:
+        ConfigurationError: ``max_creating``, ``create_within`` or ``idle_after`` is not above 0.
     """
 
     def __init__(
@@ -98,6 +101,9 @@ class SessionPool(AsyncOnly, Generic[S]):
         yield_cap: float = 21600.0,
         timing: Timing | None = None,
     ) -> None:
+        _refuse_unless_positive(
+            max_creating=max_creating, create_within=create_within, idle_after=idle_after
+        )
         self._timing = timing or Timing()
         self._opener = _Opener(client)
         self._tasks = PoolTasks()
@@ -226,9 +232,16 @@ class SessionPool(AsyncOnly, Generic[S]):
 
         Raises:
             PoolClosed: the pool is closed.
-            ConfigurationError: the pool belongs to another event loop or process.
+            ConfigurationError: the pool belongs to another event loop or process, ``every`` is not
+                above 0, or the companies are one text, whose characters would be taken for
+                companies.
         """
         self._refuse_closed()
+        _refuse_unless_positive(every=every)
+        if isinstance(company_ids, (str, bytes)):
+            raise ConfigurationError(
+                "serve takes a list of companies, not one text: pool.serve(['962302'])"
+            )
         self._served = frozenset(company_ids)
         if self._serving is not None:
             self._serving.cancel()
@@ -315,15 +328,26 @@ class SessionPool(AsyncOnly, Generic[S]):
 
     async def _keep_serving(self, every: float, at_most: int | None) -> None:
         while True:
-            await self._look_at_pauses()
-            # In random order, so that pools that start together do not all ask for the same ones.
-            for company_id in sorted(self._served, key=lambda _: self._timing.random()):
-                if not await self._has_room(at_most):
-                    break
-                company = self._company(company_id)
-                if company.ready and not self._left_to_others(company, every):
-                    company.open()
-            await self._timing.sleep(every * (0.75 + self._timing.random() / 4))
+            next_round = self._tasks.spawn(
+                self._timing.sleep, every * (0.75 + self._timing.random() / 4)
+            )
+            try:
+                await self._look_at_pauses()
+                await self._open_what_is_free(every, at_most, next_round)
+                await asyncio.wait({next_round})
+            finally:
+                next_round.cancel()
+
+    async def _open_what_is_free(
+        self, every: float, at_most: int | None, next_round: asyncio.Task[None]
+    ) -> None:
+        # In random order, so that pools that start together do not all ask for the same ones.
+        for company_id in sorted(self._served, key=lambda _: self._timing.random()):
+            if not await self._has_room(at_most, next_round):
+                break
+            company = self._company(company_id)
+            if company.ready and not self._left_to_others(company, every):
+                company.open()
 
     async def _look_at_pauses(self) -> None:
         """Take note of companies that were reinstated elsewhere."""
@@ -338,12 +362,15 @@ class SessionPool(AsyncOnly, Generic[S]):
         for company in paused:
             company.obey(found.get(company.company_id))
 
-    async def _has_room(self, at_most: int | None) -> bool:
+    async def _has_room(self, at_most: int | None, next_round: asyncio.Task[None]) -> bool:
         while at_most is not None and self._taken() >= at_most:
-            attempts = [each.attempt for each in self._companies.values() if each.attempt]
-            if not attempts:
+            attempts: list[asyncio.Future[Any]] = [
+                each.attempt for each in self._companies.values() if each.attempt
+            ]
+            # An attempt may take long, and a company that is up may go meanwhile.
+            if not attempts or next_round.done():
                 return False
-            await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*attempts, next_round], return_when=asyncio.FIRST_COMPLETED)
         return True
 
     def _taken(self) -> int:
@@ -351,6 +378,12 @@ class SessionPool(AsyncOnly, Generic[S]):
 
     def _left_to_others(self, company: CompanyConnection[S], every: float) -> bool:
         return company.closed_at is not None and self._timing.now() - company.closed_at < 2 * every
+
+
+def _refuse_unless_positive(**options: float | None) -> None:
+    for name, value in options.items():
+        if value is not None and not value > 0:
+            raise ConfigurationError(f"{name} must be above 0, and it is {value!r}")
 
 
 class _Opener:

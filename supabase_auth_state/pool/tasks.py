@@ -159,11 +159,15 @@ class ClosingQueue:
     def __init__(self, code: UserCode, tasks: PoolTasks) -> None:
         self._code = code
         self._tasks = tasks
-        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._closers: list[tuple[Callable[[], Awaitable[None]], asyncio.Future[None]]] = []
 
-    def add(self, close: Callable[[T], Awaitable[None]], opened: T) -> None:
-        """Have something closed by ``close(opened)``, which must not raise."""
-        self._closers.append(partial(close, opened))
+    def add(self, close: Callable[[T], Awaitable[None]], opened: T) -> asyncio.Future[None]:
+        """Have something closed by ``close(opened)``, which must not raise.
+
+        Returns:
+            What is done when that has ended.
+        """
+        return self._add(partial(close, opened))
 
     def add_result_of(
         self,
@@ -180,13 +184,20 @@ class ClosingQueue:
             within: seconds.
             close: closes what it returns, and must not raise.
         """
-        self._closers.append(partial(self._close_result, task, what, within, close))
+        self._add(partial(self._close_result, task, what, within, close))
 
     async def close_all(self) -> None:
         """Close everything, also when this is cancelled meanwhile; one call at a time."""
         while self._closers:
-            closing = self._tasks.spawn(self._closers.pop(0))
+            closer, ended = self._closers.pop(0)
+            closing = self._tasks.spawn(closer)
+            closing.add_done_callback(partial(_end, ended))
             await finish_even_if_cancelled(asyncio.wait({closing}))
+
+    def _add(self, closer: Callable[[], Awaitable[None]]) -> asyncio.Future[None]:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._closers.append((closer, ended))
+        return ended
 
     async def _close_result(
         self,
@@ -210,6 +221,10 @@ def finished() -> asyncio.Future[None]:
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     done.set_result(None)
     return done
+
+
+def _end(ended: asyncio.Future[None], _: asyncio.Task[None]) -> None:
+    ended.set_result(None)
 
 
 def _has_result(task: asyncio.Task[Any]) -> bool:

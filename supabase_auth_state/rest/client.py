@@ -95,6 +95,7 @@ class Rest:
         parse: Parse = orjson.loads,
         is_right: Callable[[Any], bool] = lambda _: True,
         commit: Commit | None = None,
+        timed: bool = False,
         harmless_late: bool = False,
     ) -> Any:
         """Call a function with named parameters and return its result.
@@ -109,6 +110,8 @@ class Rest:
             parse: makes the result of the answer's text.
             is_right: whether a result is the answer to this call; what is not is no answer.
             commit: the place among a writer's requests.
+            timed: whether it is a write without such a place; the database refuses it when it is
+                late, and it is given up only then.
             harmless_late: whether a write that has failed may still be executed a moment later.
         """
         return await self._sender.send(
@@ -118,6 +121,7 @@ class Rest:
                 result_of(parse, is_right),
                 headers=headers or {},
                 commit=commit,
+                timed=timed,
                 harmless_late=harmless_late,
             ),
             give_up_after,
@@ -156,6 +160,7 @@ class Rest:
         headers: Mapping[str, str] | None = None,
         parse: Parse = orjson.loads,
         commit: Commit | None = None,
+        timed: bool = False,
         harmless_late: bool = False,
     ) -> Mapping[str, Any]:
         """Call a function about a company that repeats company and request in its result.
@@ -170,6 +175,7 @@ class Rest:
             headers: further headers.
             parse: makes the result of the answer's text.
             commit: the place among a writer's requests.
+            timed: see `rpc`.
             harmless_late: see `rpc`.
         """
         request = f"{self._name}-{next(self._numbers)}"
@@ -182,6 +188,7 @@ class Rest:
             parse=parse,
             is_right=lambda found: names(found, wanted) and is_time(found.get("time")),
             commit=commit,
+            timed=timed,
             harmless_late=harmless_late,
         )
         self.learn_time(found["time"])
@@ -194,6 +201,7 @@ class Rest:
         params: Mapping[str, Any] | None = None,
         *,
         parse: Parse = orjson.loads,
+        timed: bool = False,
     ) -> Any:
         """Call a function about a company that names the company in its result.
 
@@ -202,12 +210,14 @@ class Rest:
             company_id: the company.
             params: further parameters, as JSON values.
             parse: makes the result of the answer's text.
+            timed: see `rpc`.
         """
         return await self.rpc(
             function,
             {"p_company_id": company_id, **(params or {})},
             parse=parse,
             is_right=lambda found: names(found, {"company_id": company_id}),
+            timed=timed,
         )
 
     async def upsert(

@@ -103,6 +103,7 @@ class Request(Generic[T]):
             third of the processor time of an upsert of 100 rows.
         headers: further headers.
         commit: the place among the writer's requests, for a write.
+        timed: whether it is a write without a place, which the database refuses when it is late.
         harmless_late: whether nobody is harmed when a copy of the write lands late.
     """
 
@@ -112,6 +113,7 @@ class Request(Generic[T]):
     content: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     commit: Commit | None = None
+    timed: bool = False
     harmless_late: bool = False
 
 
@@ -209,7 +211,8 @@ class Sender:
         certain = attempt == 0 and not passing and _CODE.fullmatch(failure.code or "")
         if isinstance(failure, StoreUnavailable):
             self.met("given_up")
-        if request.commit is not None and not certain and not request.harmless_late:
+        writes = request.commit is not None or request.timed
+        if writes and not certain and not request.harmless_late:
             # Copies of this write may still be on their way.
             await self._timing.sleep(max(deadline - now(), 0.0))
         raise failure
@@ -310,6 +313,7 @@ class Sender:
         if request.commit is not None:
             headers |= request.commit.headers
             headers[COMMIT_HEADER] = str(request.commit)
+        if request.commit is not None or request.timed:
             headers[DEADLINE_HEADER] = self.deadline(deadline)
         built = request.build(postgrest).request
         left = max(deadline - self._timing.now(), 0.001)

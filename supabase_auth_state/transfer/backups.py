@@ -32,8 +32,8 @@ from supabase_auth_state.errors import CodecError, FolderError
 from supabase_auth_state.files.atomic import sync_folder
 from supabase_auth_state.files.entries import Entry, entry_of_folder
 from supabase_auth_state.files.folder import FolderContents
-from supabase_auth_state.files.names import colliding, parse_file_name
-from supabase_auth_state.files.reading import read_content
+from supabase_auth_state.files.names import beginning_of, colliding, parse_file_name
+from supabase_auth_state.files.reading import kind_of, read_content
 from supabase_auth_state.types import KeyRef
 
 from .company import Company
@@ -94,6 +94,18 @@ def back_up_folder(
     return found or _write(free, folder.name, members)
 
 
+def refuse_inside(directory: Path, folder: Path) -> None:
+    """Refuse a place for backups that is in the folder which is backed up: it would change that.
+
+    Raises:
+        FolderError: it is.
+    """
+    if directory.is_relative_to(folder):
+        raise FolderError(
+            f"backups of {folder} cannot be put into it, at {directory}: choose a folder beside it"
+        )
+
+
 def find_backup(folder: Path, directory: Path | None = None) -> Path | None:
     """Return a backup that holds exactly what the folder holds now, or None.
 
@@ -119,7 +131,7 @@ def back_up_company(company: Company, directory: Path, name: str | None = None) 
         FolderError: the backup cannot be written.
     """
     name = name or _file_name_of(company.company_id)
-    paths = _paths(directory, f"{name}.database", time.time())
+    paths = _paths(directory, name, "database", time.time())
     return _write(paths, name, list(_files_of(company)))
 
 
@@ -129,7 +141,10 @@ def read_backup(path: Path) -> Backup:
     Raises:
         FolderError: it cannot be read, or is not whole.
     """
-    members = _contents(path)
+    try:
+        members = _unpacked(path.read_bytes())
+    except OSError as exc:
+        raise FolderError(f"{path} cannot be read as a backup: {exc.strerror}") from exc
     if members is None:
         raise FolderError(
             f"{path} cannot be read as a backup: it is no .tar.gz, or not all of it is there"
@@ -146,9 +161,9 @@ def _look(
     """Return the backup that holds these files, or else the paths that a new one may take."""
     wanted = {name: content for name, content, _ in members}
     changed = max((time for _, _, time in members), default=0.0)
-    paths = _paths(directory or folder.parent, f"{folder.name}.backup", changed)
+    paths = _paths(directory or folder.parent, folder.name, "backup", changed)
     path = next(paths)
-    while path.exists():
+    while kind_of(path) is not None:
         found = _contents(path)
         if found is not None and {name: content for name, content, _ in found} == wanted:
             return path, paths
@@ -156,11 +171,12 @@ def _look(
     return None, itertools.chain([path], paths)
 
 
-def _paths(directory: Path, prefix: str, at: float) -> Iterator[Path]:
+def _paths(directory: Path, name: str, kind: str, at: float) -> Iterator[Path]:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
-    yield directory / f"{prefix}-{stamp}{_SUFFIX}"
+    beginning = f"{beginning_of(name)}.{kind}-{stamp}"
+    yield directory / f"{beginning}{_SUFFIX}"
     for number in itertools.count(2):
-        yield directory / f"{prefix}-{stamp}-{number}{_SUFFIX}"
+        yield directory / f"{beginning}-{number}{_SUFFIX}"
 
 
 def _file_name_of(company_id: str) -> str:
@@ -298,17 +314,26 @@ def _create(path: Path, content: bytes) -> bool:
 
 
 def _contents(path: Path) -> list[_Member] | None:
-    """Return the files in a backup, or None when it is not whole."""
+    """Return the files in a backup, or None when it is not whole or cannot be read."""
+    try:
+        return _unpacked(path.read_bytes())
+    except OSError:
+        return None
+
+
+def _unpacked(content: bytes) -> list[_Member] | None:
+    """Return the files in a ``.tar.gz``, or None when it is not whole."""
     found = []
     try:
         # As a whole first: tarfile alone does not look at the checksum at the end.
-        whole = io.BytesIO(gzip.decompress(path.read_bytes()))
+        whole = io.BytesIO(gzip.decompress(content))
         with tarfile.open(fileobj=whole, mode="r:") as archive:
             for info in archive:
                 file = archive.extractfile(info)
                 if file is not None:
                     name = info.name.partition("/")[2]
                     found.append((name, file.read(), float(info.mtime)))
-    except (OSError, EOFError, zlib.error, tarfile.TarError):
+    except (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError):
+        # KeyError: a link to what is not in it.
         return None
     return found

@@ -93,11 +93,11 @@ class ClosableCompany:
 
     async def set_pause(self, pause: Mapping[str, Any] | None) -> None:
         """Make pools leave the company alone just as another project's do, or not."""
-        await self.rest.ask("reinstate_whatsapp_company", self.company_id, {})
+        await self.rest.ask("reinstate_whatsapp_company", self.company_id, {}, timed=True)
         if pause is not None:
             names = ("code", "reason", "seconds", "noted_by")
             noted = {f"p_{name}": pause[name] for name in names}
-            await self.rest.ask("note_whatsapp_pause", self.company_id, noted)
+            await self.rest.ask("note_whatsapp_pause", self.company_id, noted, timed=True)
 
     async def hashes(self) -> Mapping[KeyRef, str]:
         """Return the database's hash of each value."""

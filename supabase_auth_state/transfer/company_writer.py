@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from supabase_auth_state import codec
-from supabase_auth_state.errors import LeaseHeld
+from supabase_auth_state.errors import ARRIVING, MOVED, CompanyMoved, LeaseHeld
 from supabase_auth_state.leases.lease import Lease, acquire_lease, new_owner
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.timestamps import timestamp
@@ -154,9 +154,16 @@ async def owned_for(rest: Rest, company_id: str, purpose: str) -> AsyncIterator[
         await rest.in_background(lease.release())
         raise
     except BaseException:
-        await lease.release()
+        await _give_back(rest, lease)
         raise
-    await lease.release()
+    await _give_back(rest, lease)
+
+
+async def _give_back(rest: Rest, lease: Lease) -> None:
+    # A signal now ends the wait alone: the request goes on, for as long as `rest.close` allows.
+    releasing = rest.start(lease.release())
+    await asyncio.wait({releasing})
+    releasing.result()
 
 
 async def refuse_if_owned(rest: Rest, company_id: str) -> None:
@@ -164,9 +171,12 @@ async def refuse_if_owned(rest: Rest, company_id: str) -> None:
 
     Raises:
         LeaseHeld: one does.
+        CompanyMoved: the company has moved to another project, or is on its way from there.
         StoreError: the database refused or did not answer.
     """
     lease = await rest.about("whatsapp_lease_status", company_id)
+    if (lease["owner"] or "").startswith((ARRIVING, MOVED)):
+        raise CompanyMoved(company_id, lease["owner"])
     if lease["live"]:
         raise LeaseHeld(company_id, owner=lease["owner"], expires_at=lease["expires_at"])
 

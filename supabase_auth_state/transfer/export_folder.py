@@ -28,6 +28,8 @@ from supabase_auth_state.files.folder import (
     snapshot,
     write_folder,
 )
+from supabase_auth_state.files.names import beginning_of
+from supabase_auth_state.files.reading import kind_of
 from supabase_auth_state.rest.aio import finish_even_if_cancelled
 from supabase_auth_state.rest.client import Rest, using_rest
 from supabase_auth_state.rest.connection import Client
@@ -133,12 +135,14 @@ async def export_folder(
 
 
 async def _put(company: Company, target: Path, old: FolderSnapshot | None) -> Path | None:
-    staged = target.with_name(f".{target.name}.export-{uuid.uuid4().hex[:8]}")
+    staged = target.parent / f".{beginning_of(target.name)}.export-{uuid.uuid4().hex[:8]}"
     try:
         await finish_even_if_cancelled(asyncio.to_thread(_stage, company, staged))
         if old is not None:
             await refuse_if_changed(target, old)
-        return await finish_even_if_cancelled(asyncio.to_thread(_swap, staged, target))
+        return await finish_even_if_cancelled(
+            asyncio.to_thread(_swap, staged, target, move_aside=old is not None)
+        )
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
@@ -148,15 +152,19 @@ async def _look_at(target: Path, force: bool, quiet_for: float) -> FolderSnapsho
     if await asyncio.to_thread(_is_free, target):
         return None
     if not force:
-        raise FolderError(
-            f"the folder {target} is not empty: choose another one, or use --force, which moves "
-            "this one aside"
-        )
+        raise _not_empty(target)
     return (await read_quiet_folder(target, quiet_for=quiet_for)).snapshot
 
 
+def _not_empty(target: Path) -> FolderError:
+    return FolderError(
+        f"the folder {target} is not empty: choose another one, or use --force, which moves this "
+        "one aside"
+    )
+
+
 def _is_free(target: Path) -> bool:
-    return not target.exists() or not snapshot(target).entries
+    return kind_of(target) is None or not snapshot(target).entries
 
 
 def _stage(company: Company, folder: Path) -> None:
@@ -224,14 +232,18 @@ def _is_same(written: Document | None, wanted: Document) -> bool:
     return written is not None and written.text == wanted.text
 
 
-def _swap(staged: Path, target: Path) -> Path | None:
+def _swap(staged: Path, target: Path, *, move_aside: bool) -> Path | None:
     """Put the new folder in its place; return where the old one is now, unless it was empty."""
     aside: Path | None = None
     try:
         if target.exists():
             if any(target.iterdir()):
+                if not move_aside:
+                    # It was made, or written to, after this export had begun.
+                    raise _not_empty(target)
                 stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-                aside = target.with_name(f"{target.name}.backup-{stamp}-{uuid.uuid4().hex[:4]}")
+                beginning = f"{beginning_of(target.name)}.backup-{stamp}"
+                aside = target.parent / f"{beginning}-{uuid.uuid4().hex[:4]}"
                 target.rename(aside)
             else:
                 target.rmdir()

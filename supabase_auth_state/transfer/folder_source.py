@@ -8,6 +8,7 @@ from pathlib import Path
 from supabase_auth_state.errors import FolderError, some_of
 from supabase_auth_state.files.folder import FolderContents
 from supabase_auth_state.files.names import CREDS_FILE
+from supabase_auth_state.files.reading import kind_of
 from supabase_auth_state.types import KeyRef
 
 from .documents import folder_documents, unneeded_mappings
@@ -74,7 +75,7 @@ def refuse_wrong_path(path: Path) -> None:
     Raises:
         FolderError: it is one; the message says what to do.
     """
-    if (path / CREDS_FILE).exists():
+    if kind_of(path / CREDS_FILE) is not None:
         return
     inside = sorted(found.parent.name for found in path.glob(f"*/{CREDS_FILE}"))
     if inside:

@@ -20,7 +20,7 @@ from supabase_auth_state.errors import (
     some_of,
 )
 from supabase_auth_state.files.names import CREDS_FILE
-from supabase_auth_state.files.reading import read_document
+from supabase_auth_state.files.reading import kind_of, read_document
 from supabase_auth_state.rest.client import Rest, using_rest
 from supabase_auth_state.rest.connection import Client
 
@@ -33,6 +33,11 @@ CONCURRENCY = 4
 
 # Hidden folders, and those that an export moved aside.
 _LEFT_OUT = re.compile(r"^\.|\.backup-[0-9]{8}T[0-9]{6}Z")
+
+
+def is_left_out(name: str) -> bool:
+    """Return True for the name of a subfolder that is no company's."""
+    return _LEFT_OUT.search(name) is not None
 
 
 @dataclass(frozen=True)
@@ -157,15 +162,20 @@ def company_folders(parent: str | os.PathLike[str]) -> list[Path]:
     """Return the subfolders of a folder that are named after a company, in order.
 
     Raises:
-        FolderError: it is no folder.
+        FolderError: it is no folder, or the auth folder of one company.
     """
     folder = located(parent)
     try:
-        return sorted(
-            path for path in folder.iterdir() if path.is_dir() and not _LEFT_OUT.search(path.name)
+        found = sorted(
+            path for path in folder.iterdir() if path.is_dir() and not is_left_out(path.name)
         )
     except OSError as exc:
         raise FolderError(f"cannot list {folder}: {exc.strerror}") from exc
+    if not found and kind_of(folder / CREDS_FILE) is not None:
+        raise FolderError(
+            f"{folder} is an auth folder itself, and no folder of auth folders: give its company"
+        )
+    return found
 
 
 def _look(parent: Path) -> tuple[list[str], dict[str, list[str]]]:

@@ -16,7 +16,7 @@ from supabase_auth_state.files.source import read_source
 from supabase_auth_state.rest.client import Rest, using_rest
 from supabase_auth_state.rest.connection import Client
 
-from .backups import back_up_folder
+from .backups import back_up_folder, refuse_inside
 from .copy_in import CopyIn
 from .copy_report import CopyReport, counts
 from .folder_source import refuse_broken, refuse_without_creds, refuse_wrong_path, source_of
@@ -142,13 +142,14 @@ async def import_into(
         same_device: other companies that are known to be the same linked device.
     """
     check_company_id(company_id)
+    directory = folder.parent if backup_dir is None else located(backup_dir)
+    refuse_inside(directory, folder)
     progress("reading", 0, 0)
     contents = await _read(folder, quiet_for)
     refuse_without_creds(contents, str(folder))
     if not skip_broken:
         refuse_broken(contents, str(folder))
     source, left_out = source_of(contents)
-    directory = folder.parent if backup_dir is None else located(backup_dir)
     backup: Path | None = None
 
     async def back_up() -> None:

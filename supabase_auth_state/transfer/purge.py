@@ -22,7 +22,7 @@ from supabase_auth_state.rest.client import Rest, using_rest
 from supabase_auth_state.rest.connection import Client
 from supabase_auth_state.types import KeyRef
 
-from .backups import back_up_folder, find_backup
+from .backups import back_up_folder, find_backup, refuse_inside
 from .company import Company, read_company
 from .counters import going_back
 from .documents import (
@@ -144,7 +144,8 @@ async def purge_files(
     """
     check_company_id(company_id)
     path = located(folder)
-    directory = None if backup_dir is None else located(backup_dir)
+    directory = path.parent if backup_dir is None else located(backup_dir)
+    refuse_inside(directory, path)
     contents = await read_quiet_folder(path, quiet_for=quiet_for)
     async with using_rest(settings, client=client) as rest:
         company = (await read_company(rest, company_id)).known().of_family(codec.BAILEYS)

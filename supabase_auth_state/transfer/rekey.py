@@ -176,7 +176,9 @@ class _Pass:
         if work:
             kept = [[places[id(document)], stored, new] for document, stored, new in work]
             params = {"p_kept": kept}
-            answer = await self._rest.ask("reseal_whatsapp_kept", self._company_id, params)
+            answer = await self._rest.ask(
+                "reseal_whatsapp_kept", self._company_id, params, timed=True
+            )
             self._count(answer["changed"], len(work))
         self._tell(len(batch))
 
@@ -206,7 +208,7 @@ class _Pass:
             "p_keys": [[*d.ref, stored, new] for d, stored, new in work if d.ref != CREDS],
             "p_creds": next(([stored, new] for d, stored, new in work if d.ref == CREDS), None),
         }
-        answer = await self._rest.ask("reseal_whatsapp_rows", self._company_id, params)
+        answer = await self._rest.ask("reseal_whatsapp_rows", self._company_id, params, timed=True)
         self._count(answer["changed"] + answer["creds"], len(work))
 
     def _count(self, done: int, wanted: int) -> None:

@@ -16,6 +16,7 @@ from devstack import LocalStack
 from tests.acceptance.command import Command, Ended, Screen
 from tests.acceptance.conftest import Sample, command_for
 from tests.folders import another_device
+from tests.sealing import K1
 
 DAMAGE = {"token": {"type": "Buffer", "data": list(b"[]")}}
 
@@ -116,9 +117,13 @@ def test_one_that_differs_or_fails_does_not_stop_the_others(
 def test_a_company_whose_name_no_folder_can_have_is_told_and_left_out(
     run: Command, sample: Sample, tmp_path: Path
 ) -> None:
-    run("import", sample("v7-small"), "--company", "../a/b")
+    # The second is how an export names a folder that it moves aside, the third has 510 bytes.
+    names = ["../a/b", "a.backup-20261127T101112Z-1f2e", "ß" * 255]
+    for number, name in enumerate(names):
+        folder = another_device(sample("v7-small", f"auth-{number}"), number)
+        run("import", folder, "--company", name)
     exported = run("export", "out", "--all", "--json")
-    assert (exported.code, by_company(exported)) == (1, {"../a/b": False})
+    assert (exported.code, by_company(exported)) == (1, dict.fromkeys(names, False))
     assert list((tmp_path / "out").iterdir()) == []
     assert not (tmp_path / "a").exists()
 
@@ -130,6 +135,15 @@ def test_no_company_at_all_is_no_failure(run: Command, tmp_path: Path) -> None:
         assert (ended.code, summary(ended)["companies"]) == (0, 0)
     missing = run("verify", "missing", "--all")
     assert (missing.code, "cannot list" in missing.err) == (1, True)
+
+
+def test_the_folder_of_one_company_is_not_taken_for_a_folder_of_none(
+    run: Command, sample: Sample
+) -> None:
+    folder = sample("v7-small")
+    for command in (["import", "--each"], ["verify", "--all"], ["purge-files", "--all"]):
+        ended = run(*command, folder)
+        assert (ended.code, "is an auth folder itself" in ended.err) == (1, True), command
 
 
 def test_a_database_that_does_not_answer_stops_all(
@@ -152,9 +166,10 @@ def test_a_company_that_is_not_stored_is_the_same_error_in_every_command(
     for command in (
         ["verify", folder], ["export", "out"], ["purge-files", folder], ["doctor"],
         ["doctor", "--fix"], ["pre-keys"], ["pre-keys", "--reap"], ["lease", "status"],
-        ["lease", "release"],
+        ["lease", "release"], ["history"], ["restore", "--yes"], ["restore", "--version", "1"],
+        ["reinstate"], ["settle"], ["delete", "--yes"], ["rekey"],
     ):  # fmt: skip
-        ended = run(*command, "--company", "962302-mistyped", "--json")
+        ended = run(*command, "--company", "962302-mistyped", "--json", SUPABASE_AUTH_STATE_KEYS=K1)
         assert (ended.code, ended.json["error"]) == (1, "CompanyNotFound"), command
         said.add(ended.json["message"])
     assert len(said) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -108,6 +109,25 @@ def test_a_disk_that_is_full_is_told(arguments: list[str], run: Command) -> None
             check=False,
         )
     told(Ended(done.returncode, "", done.stderr))
+
+
+@pytest.mark.parametrize("kind", ["a full disk", "a reader that has gone"])
+def test_words_that_cannot_be_said_change_neither_result_nor_exit_code(
+    kind: str, run: Command
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with FULL.open("wb") as full, os.fdopen(writing, "wb") as gone:
+        done = subprocess.run(
+            [COMMAND, "lease", "status", "--company", "962302", "--json"],
+            cwd=run.cwd,
+            env=run.environ | {"SUPABASE_URL": "no URL"},
+            stdout=subprocess.PIPE,
+            stderr=full if kind == "a full disk" else gone,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, json.loads(done.stdout)["error"]) == (2, "ConfigurationError")
 
 
 @pytest.mark.parametrize(

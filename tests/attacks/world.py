@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from supabase_auth_state import AuthState, init_auth_creds
 
@@ -39,6 +40,21 @@ def contents(db: Db, company_id: str) -> dict[str, Any]:
         "select creds ->> 'nextPreKeyId' from whatsapp_auth where company_id = %s", [company_id]
     ).fetchone()
     return {**dict(found), "creds": None if row is None else row[0]}
+
+
+TABLES = (
+    "whatsapp_auth", "whatsapp_keys", "whatsapp_creds_history", "whatsapp_quarantine",
+    "whatsapp_quarantine_keys", "whatsapp_pauses",
+)  # fmt: skip
+"""The tables that hold what is stored of a company, and what is kept of it."""
+
+
+def everything(db: Db, company_id: str, *, tables: Iterable[str] = TABLES) -> list[list[Any]]:
+    """Every row of a company, table by table."""
+    query = sql.SQL("select to_jsonb(t) from {} t where company_id = %s order by 1")
+    return [
+        db.execute(query.format(sql.Identifier(table)), [company_id]).fetchall() for table in tables
+    ]
 
 
 def lease_of(db: Db, company_id: str) -> tuple[str | None, bool]:

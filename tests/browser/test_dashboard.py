@@ -681,3 +681,6 @@ def test_other_machines_need_the_token(project: LocalStack, look: Any, tmp_path:
         expect(page.locator("#figures")).to_contain_text("1\u202f000")
         page.get_by_role("link", name="Sign in").click()
         expect(page.get_by_label("Token")).to_be_focused()
+        # What the page still loads must not meet a server that has ended.
+        page.wait_for_load_state()
+        page.close()

@@ -158,6 +158,7 @@ INSIDE: dict[str, dict[str, Any]] = {
     "whatsapp_enter": {"p_company_id": "c"},
     "whatsapp_enter_in_turn": {"p_company_id": "c"},
     "whatsapp_put_back": {"p_company_id": "c", "p_version": 1},
+    "whatsapp_forget_in_turn": {"p_company_id": "c"},
     "whatsapp_forget_name": {"p_company_id": "c"},
     "whatsapp_rows_of": {"p_company_id": "c"},
     "whatsapp_take_number": {"p_company_id": "c", "p_token": 1, "p_headers": {}},
@@ -181,6 +182,7 @@ TEXTS = ["commit_whatsapp_state", "import_whatsapp_state"]
 """Functions for the service role that take lines of text."""
 
 TRIGGERS = {
+    "whatsapp_end_epoch",
     "whatsapp_keep_lease_history",
     "whatsapp_keep_sealed",
     "whatsapp_above_erased",
@@ -190,6 +192,7 @@ TRIGGERS = {
     "whatsapp_keep_creds",
     "whatsapp_keys_before_write",
     "whatsapp_keys_delete_null",
+    "whatsapp_refuse_given_up",
     "whatsapp_refuse_late",
     "whatsapp_refuse_logged_out",
 }
@@ -208,7 +211,8 @@ AS_OWNER = {
     "schedule_whatsapp_cleanup", "settle_whatsapp_alert_message", "settle_whatsapp_restored",
     "step_whatsapp_alert", "take_whatsapp_alert_messages", "whatsapp_above_erased",
     "whatsapp_alert_states", "whatsapp_companies_page", "whatsapp_company_overview",
-    "whatsapp_empty_quarantine", "whatsapp_growth", "whatsapp_guard_row", "whatsapp_history",
+    "whatsapp_empty_quarantine", "whatsapp_forget_in_turn", "whatsapp_growth",
+    "whatsapp_guard_row", "whatsapp_history",
     "whatsapp_installation", "whatsapp_keep_creds", "whatsapp_keep_lease_history",
     "whatsapp_lease_status", "whatsapp_overview", "whatsapp_pre_key_extremes",
     "whatsapp_put_back", "whatsapp_sealing_stats", "whatsapp_workers", "whatsapp_written_by_others",

@@ -346,16 +346,68 @@ def test_the_command_moves_one_or_each(
     to = ["--to-url", other.url, "--to-key-env", "MOVE_TO"]
     code, [missing], _ = command("transfer", "--company", "v7-small", *to[:3], "NOT_SET")
     assert (code, missing["error"]) == (2, "ConfigurationError")
+    for wrong, value in (
+        ("--to-url", "ftp://x"),
+        ("--to-schema", "a-b"),
+        ("--to-key-env", "SUPABASE_ANON_KEY"),
+    ):
+        wrongly = ["transfer", "--company", "v7-small", *to, wrong, value]
+        code, [missing], _ = command(*wrongly)
+        assert (code, missing["error"]) == (2, "ConfigurationError")
+        assert "the project to move to (--to-url" in missing["message"]
     code, [moved], _ = command("transfer", "--company", "v7-small", *to)
     assert (code, moved["project"], moved["already_moved"]) == (0, other.url, False)
     code, lines, _ = command("transfer", "--each", *to)
     assert code == 0
     assert [line["already_moved"] for line in lines[:-1]].count(False) == 1
     assert lines[-1]["summary"]["done"] == 2
+    again = [str(tmp_path / "auth" / "v7-small" / "auth"), "--company", "v7-small"]
+    for option in ("--dry-run", "--force"):
+        code, [refused], _ = command("import", *again, option)
+        assert (code, refused["error"], refused["project"]) == (5, "CompanyMoved", other.url)
     code, [refused], _ = command("lease", "release", "--company", "v7-small", "--force")
     assert (code, refused["error"], refused["project"]) == (5, "CompanyMoved", other.url)
     for name in ("v7-small", "v6-small"):
         assert rows(other, name) == rows(first, name)
+
+
+def test_the_command_finds_keys_of_both_projects_and_of_the_values_in_a_dotenv_file(
+    command: Cli,
+    stack: Stack,
+    other: LocalStack,
+    company_id: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    env = {
+        **stack.env(),
+        "SUPABASE_AUTH_STATE_KEYS": K1,
+        "SUPABASE_TO_SERVICE_ROLE_KEY": other.service_role_key,
+    }
+    for name in [*env, "MOVE_TO"]:
+        monkeypatch.delenv(name, raising=False)
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("".join(f"{name}='{value}'\n" for name, value in env.items()))
+    (tmp_path / "deeper").mkdir()
+    monkeypatch.chdir(tmp_path / "deeper")
+    folder = str(sample_folder("v7-small", tmp_path))
+    assert command("import", folder, "--company", company_id)[0] == 0
+    before = rows(stack, company_id)
+    assert sealed_with(stack, company_id) == {"k1"}
+
+    # Processes there begin with a new key.
+    dotenv.write_text(dotenv.read_text().replace(K1, f"{K2},{K1}"))
+    code, [moved], err = command("transfer", "--company", company_id, "--to-url", other.url)
+    assert (code, moved["sealed"], err) == (0, {"k1": len(before)}, "")
+    assert rows(other, company_id) == before
+    assert not [value for value in env.values() if value in json.dumps(moved)]
+
+    there = {"SUPABASE_URL": other.url, "SUPABASE_SERVICE_ROLE_KEY": other.service_role_key}
+    for name, value in there.items():
+        monkeypatch.setenv(name, value)
+    assert command("verify", folder, "--company", company_id)[1][0]["identical"]
+    assert command("rekey", "--company", company_id)[0] == 0
+    assert sealed_with(other, company_id) == {"k2"}
 
 
 KEYS = {

@@ -19,6 +19,7 @@ from supabase_auth_state import (
     ImportEachReport,
     NewerState,
     Rest,
+    Settings,
     StoreUnavailable,
     UnfinishedImport,
     diagnose,
@@ -28,6 +29,7 @@ from supabase_auth_state import (
     use_supabase_auth_state,
     verify_folder,
 )
+from supabase_auth_state.rest.client import using_rest
 from supabase_auth_state.transfer.many import all_of
 from tests.folders import another_device, change_file, copied, sample_folder, set_age
 from tests.interop.account import ALICE, BOB, Account
@@ -405,3 +407,36 @@ def test_a_rate_is_told_when_there_is_one() -> None:
     fresh = ImportEachReport(waiting=["1"])
     assert (fresh.per_second, fresh.seconds_left) == (0, None)
     assert fresh.as_json() == {"imported": [], "failed": [], "under_way": [], "waiting": ["1"]}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_signal_while_the_lease_is_given_back_does_not_keep_it(
+    settings: Settings,
+    rest: Rest,
+    folder: Path,
+    company_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    fail_after: Fail,
+    fails: bool,
+) -> None:
+    releasing, answer = asyncio.Event(), asyncio.Event()
+    do = rest.do
+
+    async def slowly(*args: Any, **kwargs: Any) -> Any:
+        releasing.set()
+        await answer.wait()
+        return await do(*args, **kwargs)
+
+    monkeypatch.setattr(rest, "do", slowly)
+    if fails:
+        fail_after(0)
+    importing = asyncio.ensure_future(import_folder(folder, company_id, client=rest))
+    await releasing.wait()
+    importing.cancel()
+    await asyncio.wait({importing})
+    answer.set()
+    monkeypatch.undo()
+    await rest.close()
+    async with using_rest(settings) as other:
+        lease = await other.about("whatsapp_lease_status", company_id)
+    assert lease["owner"] is None

@@ -16,6 +16,7 @@ from supabase_auth_state import (
     AuthState,
     CompanyQuarantined,
     LeaseHeld,
+    PoolError,
     Rest,
     SessionBackoff,
     SessionPool,
@@ -24,6 +25,7 @@ from supabase_auth_state import (
 )
 from supabase_auth_state.cli.console import Console
 from supabase_auth_state.cli.reinstate import run_reinstate
+from supabase_auth_state.pool.pauses import SharedPauses
 
 LONG = 30.0
 
@@ -172,6 +174,94 @@ async def test_an_attempt_waits_for_the_reinstatement_that_was_not_awaited(
     pool.reinstate(company_id)
     await pool.get(company_id)
     assert len(connections.made) == 2
+
+
+async def test_a_reinstatement_is_not_undone_by_what_was_found_out_before_it(
+    machine: Start,
+    connections: Connections,
+    db: psycopg.Connection[Any],
+    company_id: str,
+) -> None:
+    closing = asyncio.Event()
+
+    async def close_slowly(session: Connections) -> None:
+        await closing.wait()
+
+    pool = machine(close_session=close_slowly)
+    await pool.get(company_id)
+    pool.report(company_id, 401)
+    reinstated = asyncio.ensure_future(pool.reinstate(company_id))
+    # The session has not been closed yet, so the logout is not noted yet either.
+    await asyncio.wait({reinstated}, timeout=0.3)
+    closing.set()
+    await reinstated
+    await pool.close(company_id)
+    assert noted(db, company_id) == []
+    await pool.get(company_id)
+    assert len(connections.made) == 2
+
+
+async def test_every_reinstatement_that_was_not_awaited_is_waited_for(
+    machine: Start,
+    connections: Connections,
+    company_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = machine()
+    await ended(pool, company_id, 401)
+    first, second = asyncio.Event(), asyncio.Event()
+    waits = iter([first, second])
+    reinstate = SharedPauses.reinstate
+
+    async def slowly(self: SharedPauses, company: str) -> Any:
+        wait = next(waits)
+        await wait.wait()
+        return await reinstate(self, company) if wait is second else None
+
+    monkeypatch.setattr(SharedPauses, "reinstate", slowly)
+    pool.reinstate(company_id)
+    asked = asyncio.ensure_future(pool.get(company_id))
+    await asyncio.wait({asked}, timeout=0.3)
+    pool.reinstate(company_id)
+    first.set()
+    await asyncio.wait({asked}, timeout=0.3)
+    second.set()
+    await asked
+    assert len(connections.made) == 2
+
+
+@pytest.mark.parametrize("how", ["the pool", "the company"])
+async def test_a_get_that_looks_at_the_pause_opens_nothing_after_a_close(
+    machine: Start,
+    connections: Connections,
+    db: psycopg.Connection[Any],
+    company_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    pool = machine()
+    await ended(pool, company_id, 401)
+    looking, answer = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*args: Any) -> Any:
+        looking.set()
+        await answer.wait()
+        return {}
+
+    monkeypatch.setattr(SharedPauses, "find", slowly)
+    asked = asyncio.ensure_future(pool.get(company_id))
+    await looking.wait()
+    closing = asyncio.ensure_future(
+        pool.close_all() if how == "the pool" else pool.close(company_id)
+    )
+    await asyncio.wait({closing}, timeout=0.3)
+    answer.set()
+    await closing
+    with pytest.raises(PoolError, match="closed"):
+        await asked
+    assert connections.made == [company_id]
+    lease = "select owner from whatsapp_leases where company_id = %s"
+    assert db.execute(lease, [company_id]).fetchone() == (None,)
 
 
 async def test_a_pool_that_serves_takes_a_company_up_again_when_it_was_reinstated_elsewhere(

@@ -64,17 +64,19 @@ class Backup:
         self._copy = folder / "backup"
 
     def take(self) -> None:
-        """Copy the directory while the server stands still."""
+        """Copy the directory while the server stands still; PostgREST works when this returns."""
         self._stack.postgres.stop()
         subprocess.run(["cp", "-a", str(self._stack.postgres.data), str(self._copy)], check=True)
         self._stack.postgres.start()
+        self._stack.postgrest.wait_until_ready()
 
     def restore(self) -> None:
-        """Put the copy in the directory's place."""
+        """Put the copy in the directory's place; PostgREST works when this returns."""
         self._stack.postgres.stop()
         shutil.rmtree(self._stack.postgres.data)
         subprocess.run(["cp", "-a", str(self._copy), str(self._stack.postgres.data)], check=True)
         self._stack.postgres.start()
+        self._stack.postgrest.wait_until_ready()
 
 
 class OnlineBackup:
@@ -129,6 +131,7 @@ class OnlineBackup:
         with self._stack.cluster.superuser(self._stack.database) as db:
             while db.execute("select pg_is_in_recovery()").fetchall() == [(True,)]:
                 time.sleep(0.05)
+        self._stack.postgrest.wait_until_ready()
 
     def _file(self, name: str) -> Path:
         """Make an empty file of the copy, which PostgreSQL's user may read."""

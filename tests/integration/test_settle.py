@@ -22,6 +22,7 @@ def company_id() -> str:
 @pytest.fixture
 def reported(db: psycopg.Connection[Any], company_id: str) -> str:
     """A company of which an owner has reported that the database was set back, without rows."""
+    db.execute("insert into whatsapp_leases (company_id) values (%s)", [company_id])
     db.execute("select report_whatsapp_restored(%s)", [company_id])
     return company_id
 

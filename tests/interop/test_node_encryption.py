@@ -121,3 +121,22 @@ async def test_node_without_the_key_cannot_replace_a_row_that_was_sealed_behind_
         await alice.call("get", type="session", ids=list(sessions))
     assert unread.value.code == "SEALED"
     assert values(db, company_id) == before
+
+
+@pytest.mark.parametrize(
+    ("does", "code"),
+    [
+        ({"throws": "kms: k1 is c2VjcmV0"}, "UNAVAILABLE"),
+        ({"returns": None}, "CONFIGURATION"),
+        ({"returns": ""}, "CONFIGURATION"),
+        ({"returns": 7}, "CONFIGURATION"),
+    ],
+)
+async def test_a_function_that_gives_no_keys_opens_nothing(
+    alice: Account, db: Any, company_id: str, does: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(NodeError) as refused:
+        await alice.open("supabase", company=company_id, encryption=does)
+    assert refused.value.code == code
+    assert "c2VjcmV0" not in refused.value.message
+    assert values(db, company_id) == []

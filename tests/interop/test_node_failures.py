@@ -211,6 +211,76 @@ async def test_creds_fail_with_a_write_that_the_comparing_refuses(
     assert stored_creds(db, company_id)["nextPreKeyId"] == 32
 
 
+async def test_a_logout_does_not_overtake_a_write_that_is_compared(
+    alice: Account, db: Any, company_id: str
+) -> None:
+    await suspicious(alice, company_id)
+    await fail(alice, "rpc/fetch_whatsapp_keys", "503")
+    newer = record("first") | {"newer": True}
+    results = await alice.node.together(
+        {"op": "set", "party": ALICE, "data": {"session": {"15550100002.0": newer}}},
+        {"op": "log-out", "party": ALICE},
+    )
+    assert results == [None, None]
+    [kept] = db.execute(
+        "select value from whatsapp_quarantine_keys where company_id = %s", [company_id]
+    ).fetchone()
+    assert kept == newer
+
+
+async def test_closing_waits_for_a_write_that_is_compared(
+    alice: Account, db: Any, company_id: str
+) -> None:
+    await suspicious(alice, company_id)
+    await fail(alice, "rpc/fetch_whatsapp_keys", "503")
+    results = await alice.node.together(
+        {"op": "set", "party": ALICE, "data": {"session": {"15550100004.0": record("other")}}},
+        {"op": "close-auth", "party": ALICE},
+    )
+    assert results == [None, None]
+    assert count(db, "whatsapp_keys", company_id) == 2
+
+
+async def test_a_write_is_compared_with_what_the_one_before_it_leaves(
+    alice: Account, company_id: str
+) -> None:
+    await suspicious(alice, company_id)
+    await fail(alice, "whatsapp_keys", "503")
+    results = await alice.node.together(
+        *(
+            {"op": "set", "party": ALICE, "data": {"session": {"15550100004.0": record(base_key)}}}
+            for base_key in ("one", "other")
+        )
+    )
+    assert [getattr(result, "code", result) for result in results] == [None, "UNREAD"]
+    found = await alice.call("get", type="session", ids=["15550100004.0"])
+    assert found == {"15550100004.0": record("one")}
+
+
+async def test_names_that_every_object_has_are_names_like_others(
+    alice: Account, company_id: str
+) -> None:
+    await suspicious(alice, company_id)
+    names = ["__proto__", "constructor", "toString", "", "a b", "\u00e9\U0001f511"]
+    for key_type in ("session", "__proto__", "constructor"):
+        data = {key_type: {name: record(name) for name in names}}
+        await alice.call("set", data=data)
+        assert await alice.call("get", type=key_type, ids=[*names, "valueOf"]) == data[key_type]
+    assert await alice.call("get", type="toString", ids=names) == {}
+
+
+async def test_rows_that_were_cleared_may_be_written_though_they_could_not_be_read(
+    alice: Account, db: Any, company_id: str
+) -> None:
+    await alice.open("supabase", company=company_id)
+    await fail(alice, "rpc/fetch_whatsapp_keys", "401")
+    with pytest.raises(NodeError):
+        await alice.call("get", type="session", ids=["15550100002.0"])
+    await alice.call("clear")
+    await alice.call("set", data=WRITE)
+    assert count(db, "whatsapp_keys", company_id) == 1
+
+
 @pytest.mark.parametrize("failing", ["lid-mapping", "session"])
 async def test_a_session_survives_a_first_message_that_came_while_it_could_not_be_read(
     alice: Account, bob: Account, db: Any, company_id: str, failing: str

@@ -33,13 +33,25 @@ const openFolder = async (baileys, { folder }) => ({
 	close: nothing
 })
 
-const openSupabase = async (baileys, { company, ...options }) => {
-	const { client, ...watched } = makeClient()
-	watched.faults.push(...(options.faults ?? []))
+const keysOf = ({ throws, returns }) => {
+	if (throws) throw new Error(throws)
+	return returns
+}
+
+const openSupabase = async (baileys, { company, lossThrows, ...options }) => {
+	const losses = []
 	let loseLease
 	const leaseLost = new Promise(resolve => (loseLease = resolve))
-	const auth = await useSupabaseAuthState(company, { ...options, baileys, client, onLeaseLost: loseLease })
-	return { ...auth, ...watched, leaseLost }
+	const onLeaseLost = error => {
+		losses.push(error.message)
+		loseLease(error)
+		if (lossThrows) throw new Error('thrown by onLeaseLost')
+	}
+	const { client, ...watched } = makeClient(leaseLost)
+	watched.faults.push(...(options.faults ?? []))
+	const encryption = typeof options.encryption === 'object' ? () => keysOf(options.encryption) : options.encryption
+	const auth = await useSupabaseAuthState(company, { ...options, encryption, baileys, client, onLeaseLost })
+	return { ...auth, ...watched, leaseLost, losses }
 }
 
 // The mistake this project began with: values go through JSONB without BufferJSON.

@@ -11,7 +11,8 @@
 //                       transactionOpts: Baileys' own
 //         kind memory
 //         kind folder       folder                  (the real useMultiFileAuthState)
-//         kind supabase     company, and options of examples/node: lease, leaseTtl, owner, create, giveUpAfter, timeout; faults
+//         kind supabase     company, and options of examples/node: lease, leaseTtl, owner, create, giveUpAfter, timeout; faults;
+//                           lossThrows: onLeaseLost throws; encryption: keys, or {"throws"} or {"returns"} for a function
 //         kind plain-json   company                 (the old mistake: no BufferJSON)
 //     close                                                     null; the party is gone
 //     forget                                                    null; the party is gone, nothing is closed
@@ -37,10 +38,11 @@
 //                       plain JSON of first (the old mistake)
 //     connect                                                   first bytes real makeWASocket sends to a server
 //     requests                                                  requests since the last time (supabase)
-//     fail              faults: [{"path", "name"}]              null; each meets one request (supabase)
+//     fail              faults: [{"path", "name", …}]           null; each meets one request (supabase)
 //     met-faults                                                null, once all of them were met (supabase)
 //     replay                                                    HTTP statuses of all but reads, sent again (supabase)
 //     lease-lost                                                message, once the lease is lost (supabase)
+//     lease-losses                                              messages of all calls of onLeaseLost until now (supabase)
 //     together          commands                                their answers; they run at the same time
 import { createInterface } from 'node:readline'
 import { openAuthState } from './auth-states.mjs'
@@ -114,7 +116,8 @@ const withParty = {
 	fail: (party, { faults }) => void party.auth.faults.push(...faults),
 	'met-faults': party => party.auth.faultsMet(),
 	replay: party => party.auth.replay(),
-	'lease-lost': async party => (await party.auth.leaseLost).message
+	'lease-lost': async party => (await party.auth.leaseLost).message,
+	'lease-losses': party => party.auth.losses
 }
 
 const run = command => {

@@ -203,3 +203,17 @@ def test_what_is_no_backup_is_refused(folder: Path, tmp_path: Path) -> None:
     for path in (backup, folder, tmp_path / "missing.tar.gz"):
         with pytest.raises(FolderError, match="cannot be read as a backup"):
             read_backup(path)
+
+
+def test_what_is_no_backup_is_told_what_it_is(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(FolderError, match="No such file"):
+        read_backup(tmp_path / "missing")
+    with pytest.raises(FolderError, match="Is a directory"):
+        read_backup(folder)
+    archive = tmp_path / "links.tar.gz"
+    with tarfile.open(archive, "w:gz") as links:
+        link = tarfile.TarInfo("auth/creds.json")
+        link.type, link.linkname = tarfile.SYMTYPE, "elsewhere"
+        links.addfile(link)
+    with pytest.raises(FolderError, match=r"is no \.tar\.gz"):
+        read_backup(archive)

@@ -35,9 +35,12 @@ from supabase_auth_state.errors import (
     VerificationFailed,
     WriteRefused,
 )
+from supabase_auth_state.transfer.history import History, Version
 
 DOCS = Path(__file__).parents[2] / "docs" / "commands.md"
 SLOW_TO_IMPORT = {"aiohttp", "asyncio", "httpx", "nacl", "orjson", "postgrest", "rich", "supabase"}
+
+VERSION = Version(1, "company", "delete", "baileys", True, 1, 1, 0.0, 0.0, None, True)
 
 FAILURES: list[tuple[SupabaseAuthStateError, int]] = [
     (FolderError("torn", problems=[("a.json", "is empty")]), 1),
@@ -303,8 +306,14 @@ def test_a_mistake_of_ours_is_a_line_without_its_text(
     fail(KeyError("c2VjcmV0"))
     assert main(VERIFY) == 1
     assert capsys.readouterr().err == "error: unexpected KeyError; -vv shows where\n"
+    assert main([*VERIFY, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ok"], found["message"]) == (False, "unexpected KeyError; -vv shows where")
     assert main([*VERIFY, "-vv"]) == 1
-    assert "Traceback" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "in verify_folder" in said
+    assert "c2VjcmV0" not in said
 
 
 def test_verbosity_may_stand_before_or_behind_the_command(
@@ -342,3 +351,22 @@ def quiet_log() -> Iterator[None]:
     yield
     log.handlers[:] = handlers
     log.setLevel(level)
+
+
+@pytest.mark.parametrize("command", ["delete", "restore"])
+def test_a_question_that_is_answered_with_no_is_told_as_json_too(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def no(*_: Any, **__: Any) -> bool:
+        return False
+
+    async def history(*_: Any, **__: Any) -> History:
+        return History("7", None, (VERSION,))
+
+    monkeypatch.setenv("SUPABASE_URL", "http://localhost:1")
+    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", "sb_secret_x")
+    monkeypatch.setattr(f"supabase_auth_state.cli.{command}._confirmed", no)
+    monkeypatch.setattr("supabase_auth_state.transfer.history.read_history", history)
+    assert main([command, "--company", "7", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ok"], found["error"]) == (False, "NotConfirmed")

@@ -322,3 +322,70 @@ async def test_a_lock_is_gone_when_nobody_needs_it() -> None:
         assert not locks.of("b").locked()
     gc.collect()
     assert len(locks._locks) == 0
+
+
+async def test_a_slow_read_does_not_hide_what_was_written_around_it_meanwhile(
+    keys: TransactionalKeys, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.rows["session", "a"] = "old"
+    reading, answer = asyncio.Event(), asyncio.Event()
+    read = store.get
+
+    async def slow_get(type: str, ids: Sequence[str]) -> dict[str, Any]:
+        found = await read(type, ids)
+        reading.set()
+        await answer.wait()
+        return found
+
+    monkeypatch.setattr(store, "get", slow_get)
+    seen: list[Any] = []
+
+    async def inside() -> None:
+        async with keys.transaction("a"):
+            seen.append(await keys.get("session", ["a"]))
+            seen.append(await keys.get("session", ["a"]))
+
+    async with keys.transaction("a"):
+        task = asyncio.create_task(inside())
+        await reading.wait()
+        await keys.set({"session": {"a": "new"}})
+        answer.set()
+        await task
+    assert seen == [{"a": "new"}, {"a": "new"}]
+    assert store.rows == {("session", "a"): "new"}
+
+
+async def test_a_clear_in_a_transaction_leaves_nothing_of_what_was_read_and_written_before(
+    keys: TransactionalKeys, store: Store
+) -> None:
+    store.rows["session", "read"] = 1
+    async with keys.transaction("a"):
+        await keys.get("session", ["read"])
+        await keys.set({"session": {"written": 2}})
+        async with keys.transaction("b"):
+            await keys.set({"session": {"inside": 3}})
+            await keys.clear()
+            assert await keys.get("session", ["read", "written", "inside"]) == {}
+            await keys.set({"session": {"after": 4}})
+    assert store.rows == {("session", "after"): 4}
+
+
+async def test_a_read_that_was_given_up_unseen_fails_the_transaction(
+    keys: TransactionalKeys, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(type: str, ids: Sequence[str]) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def message() -> None:
+        async with keys.transaction("a"):
+            # Clients take a read that took too long for "not stored".
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(keys.get("session", ["a"]), 0.01)
+            await keys.set({"session": {"a": "a new session"}})
+
+    store.rows["session", "a"] = "the session"
+    monkeypatch.setattr(store, "get", hang)
+    with pytest.raises(StoreUnavailable, match="given up"):
+        await message()
+    assert store.rows == {("session", "a"): "the session"}

@@ -167,7 +167,7 @@ async def test_a_torn_file_is_an_error_and_cannot_be_written_until_it_has_been_r
 async def test_a_file_that_cannot_be_opened_is_an_error(folder: Path) -> None:
     (folder / "pre-key-9.json").mkdir()
     auth = await use_multi_file_auth_state(folder)
-    with pytest.raises(FolderError, match="cannot be opened"):
+    with pytest.raises(FolderError, match="is not a regular file"):
         await auth.keys.get("pre-key", ["9"])
 
 

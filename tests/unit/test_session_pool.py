@@ -400,6 +400,36 @@ async def test_a_session_finished_in_spite_of_close_is_closed(world: World) -> N
         await caller
 
 
+async def test_a_company_is_given_back_after_what_its_factory_has_made_is_closed(
+    world: World,
+) -> None:
+    goes_on = gate()
+    owners_at_the_end: list[dict[str, str]] = []
+
+    async def factory(company_id: str, auth: Any) -> Session:
+        try:
+            await gate()
+        except asyncio.CancelledError:
+            await goes_on
+        return Session(company_id, auth)
+
+    def close_session(session: Session) -> None:
+        owners_at_the_end.append(dict(world.database.owners))
+
+    pool = world.pool(factory, close_session=close_session)
+    waiting = asyncio.create_task(pool.get("962302"))
+    await idle()
+    closing = asyncio.create_task(pool.close("962302"))
+    await idle()
+    assert world.database.owners == {"962302": "here"}
+    goes_on.set_result(None)
+    await closing
+    assert owners_at_the_end == [{"962302": "here"}]
+    assert world.database.owners == {}
+    with pytest.raises(PoolError, match="was closed while"):
+        await waiting
+
+
 async def test_close_that_is_cancelled_goes_on(world: World) -> None:
     closing = gate()
 
@@ -776,6 +806,40 @@ async def test_serve_again_replaces_the_list_and_keeps_what_is_up(world: World) 
     await pool.close("a")
     await world.time.advance(10**6)
     assert pool.status() == {"a": "down", "b": "up"}
+
+
+async def test_room_that_comes_while_a_factory_hangs_is_filled_in_the_next_round(
+    world: World,
+) -> None:
+    hangs = gate()
+    pool = world.pool(Factory(None, hangs))
+    pool.serve(["a", "b", "c"], every=30.0, at_most=2)
+    await idle()
+    (up,) = [company for company, status in pool.status().items() if status == "up"]
+    await pool.close(up)
+    await world.time.advance(30.0)
+    assert sorted(pool.status().values()) == ["down", "opening", "up"]
+    hangs.set_result(None)
+
+
+@pytest.mark.parametrize("companies", ["962302", b"962302"])
+async def test_serve_takes_no_text_for_a_list(world: World, companies: Any) -> None:
+    pool = world.pool(Factory())
+    with pytest.raises(ConfigurationError, match="a list"):
+        pool.serve(companies)
+    await idle()
+    assert pool.status() == {}
+
+
+@pytest.mark.parametrize("name", ["max_creating", "create_within", "idle_after"])
+async def test_a_limit_with_which_nothing_would_ever_happen_is_refused(
+    world: World, name: str
+) -> None:
+    options: dict[str, Any] = {name: 0}
+    with pytest.raises(ConfigurationError, match=name):
+        world.pool(Factory(), **options)
+    with pytest.raises(ConfigurationError, match="every"):
+        world.pool(Factory()).serve(["962302"], every=0)
 
 
 # Other ways to use it
