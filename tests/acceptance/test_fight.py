@@ -38,6 +38,9 @@ async def test_no_two_owners_interleave_and_no_acknowledged_write_is_missing(
     async with arena(stack, tmp_path, fighters=FIGHTERS, companies=companies) as fought:
         await every_company_is_written(audit)
         await fought.fight(ROUNDS)
+        # Chance decides whether a company is taken while its owner stands still.
+        while not fought.lost():
+            await fought.fight(1)
         assert await fought.stop() == [0] * FIGHTERS
     changes, acks = audit.changes(), fought.acks()
     print(f"{len(changes)} changes, {len(acks)} acknowledged, {fought.lost()} leases lost")
@@ -47,7 +50,6 @@ async def test_no_two_owners_interleave_and_no_acknowledged_write_is_missing(
     assert fought.unexpected() == []
     assert audit.live_leases() == []
     # It was a fight: stale writers were there, companies changed hands.
-    assert fought.lost() > 0
     tokens = {(change.company, change.header) for change in changes}
     assert len(tokens) > COMPANIES
     assert {company for company, _ in tokens} == set(companies)
