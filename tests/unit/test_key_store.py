@@ -540,7 +540,7 @@ def test_an_event_loop_that_ends_in_any_turn_of_a_call_leaves_nothing_in_the_log
             await asyncio.sleep(0)
         return calling
 
-    for later in range(8):
+    for later in range(3):
         called = asyncio.run(main(later))
         assert called.done()
         del called
