@@ -357,6 +357,11 @@ ARRIVING = "arriving from "
 MOVED = "moved to "
 
 
+def is_mark(owner: str | None) -> bool:
+    """Return whether a lease's owner is a mark that closes its company, and no process."""
+    return owner is not None and owner.startswith((ARRIVING, MOVED))
+
+
 class CompanyMoved(LeaseHeld):
     """The company is closed here: it lives in another project, or has not wholly come from there.
 

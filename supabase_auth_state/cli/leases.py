@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from supabase_auth_state.errors import ARRIVING, MOVED, CompanyMoved
+from supabase_auth_state.errors import CompanyMoved, is_mark
 
 from .console import Console
 from .exits import DONE, OWNED, REFUSED
@@ -97,7 +97,7 @@ def refuse_closed(lease: Mapping[str, Any]) -> None:
     Raises:
         CompanyMoved: the company has moved to another project, or is on its way from there.
     """
-    if (lease["owner"] or "").startswith((ARRIVING, MOVED)):
+    if is_mark(lease["owner"]):
         raise CompanyMoved(lease["company_id"], lease["owner"])
 
 

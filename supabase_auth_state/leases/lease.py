@@ -21,6 +21,7 @@ from supabase_auth_state.errors import (
     LeaseLost,
     StateRolledBack,
     StoreError,
+    is_mark,
 )
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.clocks import clock
@@ -248,7 +249,7 @@ async def acquire_lease(
         raise ConfigurationError(
             "a lease's owner may not be empty: leave it out, or give it a unique name"
         )
-    if owner is not None and owner.startswith((ARRIVING, MOVED)):
+    if is_mark(owner):
         raise ConfigurationError(
             f"a lease's owner may not begin with {ARRIVING.strip()!r} or {MOVED.strip()!r}: these "
             "mark companies that move between projects"
@@ -288,9 +289,8 @@ async def _acquire(rest: Rest, writer: Writer, ttl: float, owner: str) -> Lease:
         await rest.in_background(_give_back(rest, writer, None, _RELEASE_WITHIN))
         raise
     if answer["token"] is None:
-        held_by = answer.get("owner") or ""
-        if held_by.startswith((ARRIVING, MOVED)):
-            raise CompanyMoved(company_id, held_by)
+        if is_mark(answer.get("owner")):
+            raise CompanyMoved(company_id, answer["owner"])
         raise LeaseHeld(company_id, owner=answer.get("owner"), expires_at=answer.get("expires_at"))
     writer.is_stored(commit)
     lease = Lease(

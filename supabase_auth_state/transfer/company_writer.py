@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from supabase_auth_state import codec
-from supabase_auth_state.errors import ARRIVING, MOVED, CompanyMoved, LeaseHeld
+from supabase_auth_state.errors import CompanyMoved, LeaseHeld, is_mark
 from supabase_auth_state.leases.lease import Lease, acquire_lease, new_owner
 from supabase_auth_state.rest.client import Rest
 from supabase_auth_state.rest.timestamps import timestamp
@@ -175,7 +175,7 @@ async def refuse_if_owned(rest: Rest, company_id: str) -> None:
         StoreError: the database refused or did not answer.
     """
     lease = await rest.about("whatsapp_lease_status", company_id)
-    if (lease["owner"] or "").startswith((ARRIVING, MOVED)):
+    if is_mark(lease["owner"]):
         raise CompanyMoved(company_id, lease["owner"])
     if lease["live"]:
         raise LeaseHeld(company_id, owner=lease["owner"], expires_at=lease["expires_at"])

@@ -50,6 +50,7 @@ async def test_no_two_owners_interleave_and_no_acknowledged_write_is_missing(
     assert fought.unexpected() == []
     assert audit.live_leases() == []
     # It was a fight: stale writers were there, companies changed hands.
+    assert fought.lost() > 0
     tokens = {(change.company, change.header) for change in changes}
     assert len(tokens) > COMPANIES
     assert {company for company, _ in tokens} == set(companies)

@@ -56,10 +56,8 @@ def is_refused(db: Db, company_id: str, headers: dict[str, str]) -> bool:
 
 
 @pytest.fixture
-def owned(direct: Rest, db: Db, company_id: str) -> Any:
+def owned(direct: Rest, company_id: str) -> Any:
     """Open the company as its first owner, with token 1, until the test ends."""
-    # New companies begin above those that other tests have erased.
-    db.execute("delete from whatsapp_leases where company_id = 'supabase-auth-state/erased'")
 
     async def open_it() -> Any:
         auth = await use_supabase_auth_state(company_id, client=direct, lease=True, lease_ttl=600)

@@ -66,7 +66,7 @@ async def child_process():
     process.start()
     await asyncio.to_thread(process.join)
     assert process.exitcode == 0
-    assert (await rest.about("whatsapp_lease_status", company_id))["token"] > 0
+    assert (await rest.about("whatsapp_lease_status", company_id))["token"] == 1
     await rest.close()
 
 
